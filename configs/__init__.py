@@ -1,0 +1,1 @@
+"""YAML recipes; nothing here imports the rest."""

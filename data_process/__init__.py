@@ -1,0 +1,1 @@
+"""Videos to LMDB shards, and shards to records and encoded frames; knows nothing of training."""

@@ -1,0 +1,1 @@
+"""Dataset adapters, one file each: a source of videos to `SourceVideo`s."""

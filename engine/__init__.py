@@ -1,0 +1,1 @@
+"""Process group, optimizer, schedule, checkpoint, log, the loop and evaluation."""

@@ -1,0 +1,1 @@
+"""The `intravid` command: composes the parts."""

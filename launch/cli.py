@@ -1,0 +1,82 @@
+"""The `intravid` command: finds the sub-command, turns errors into one paragraph and an exit status."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from importlib import import_module
+
+COMMANDS = {
+    "demo": "motion videos, shards, pretraining with a stop and a resume, evaluation",
+    "synth": "write a labelled motion dataset of real MP4 files",
+    "build": "videos to LMDB shards",
+    "index": "write the index of a folder of shards",
+    "verify": "check shards, from sizes (level 0) to every frame (level 3)",
+    "inspect": "contact sheet of stored videos",
+    "pretrain": "train a method on shards: one process, torchrun or SLURM",
+    "retrieve": "video retrieval with a trained backbone",
+    "knn": "k-nearest-neighbour classification with a trained backbone",
+    "linear": "linear probe of a trained backbone",
+    "submit": "run another command as a SLURM job, requeued until done",
+}
+"""Sub-command to one line of help; each is a module of `launch.commands` with `main(arguments)`."""
+
+
+def usage() -> str:
+    """The text of `intravid --help`."""
+    rows = "\n".join(f"  {name:<10} {text}" for name, text in COMMANDS.items())
+    return textwrap.dedent("""\
+        usage: intravid COMMAND [options]
+
+        From a folder of videos to a pretrained, evaluated backbone.
+
+        {rows}
+
+        intravid COMMAND --help    options and an example
+        intravid --version
+
+        example:
+          intravid build videos/ shards/ && intravid pretrain configs/smoke/iic.yaml --data.root shards/
+        """).format(rows=rows.strip())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one sub-command; 0 for success, 1 for a failed run, 2 for wrong input."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"intravid {version('intravid')}")
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        return _stop(2, f"unknown command {name!r}{_nearest(name)}; intravid --help lists the commands")
+    from data_process.errors import InputError, RunError
+
+    try:
+        return import_module(f"launch.commands.{name}").main(rest) or 0
+    except InputError as error:
+        return _stop(2, str(error))
+    except RunError as error:
+        return _stop(1, str(error))
+    except KeyboardInterrupt:
+        return _stop(130, "interrupted")
+
+
+def _nearest(name: str) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, COMMANDS, n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _stop(status: int, text: str) -> int:
+    print(f"intravid: error: {' '.join(text.split())}", file=sys.stderr, flush=True)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""One sub-command a file: `main(arguments)` returns an exit status."""

@@ -1,0 +1,1 @@
+"""Backbones, heads, losses, memory and one file per method."""

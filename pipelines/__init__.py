@@ -1,0 +1,1 @@
+"""Order of samples, clip plans and the executors that carry them out."""

@@ -1,0 +1,227 @@
+"""A sample before it is pixels: which frames, which box, which colours, and the targets that follow from them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from data_process.records import VideoRecord
+
+PLAN_VERSION = 1
+"""Raised whenever the same seed would give other plans; a checkpoint refuses to resume under another version."""
+
+OPERATIONS = ("rotate", "flip", "turn", "colour", "grey", "blur")
+"""What may be done to a clip beside cropping and resizing, in the order in which executors do it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Crop box in whole pixels of the stored frame.
+
+    Attributes:
+        top: first row.
+        left: first column.
+        height: rows.
+        width: columns.
+    """
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        if self.top < 0 or self.left < 0 or self.height < 1 or self.width < 1:
+            raise ValueError(f"a box needs top, left >= 0 and height, width >= 1, got {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class Photometric:
+    """Colour changes of one frame, applied after the geometry in the order of the fields.
+
+    Brightness, contrast, saturation and hue are one linear map of RGB in grey levels (the definition of DALI's
+    ``color_twist``, shared by all executors): ``brightness * (128 + contrast * (v - 128))`` with
+    ``v = Y^-1 R(hue) diag(1, s, s) Y rgb`` in YIQ-like coordinates, rounded and clipped to 0..255 once.
+
+    Attributes:
+        brightness: factor.
+        contrast: factor around grey level 128.
+        saturation: factor of the chroma; 0 is grey.
+        hue: rotation of the chroma, degrees.
+        grey: replace the three channels by 0.299 R + 0.587 G + 0.114 B.
+        blur: sigma of a Gaussian in output pixels, radius ceil(3 sigma), borders reflected; 0 for none.
+    """
+
+    brightness: float = 1.0
+    contrast: float = 1.0
+    saturation: float = 1.0
+    hue: float = 0.0
+    grey: bool = False
+    blur: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(self.brightness, self.contrast, self.saturation, self.blur) < 0:
+            raise ValueError(f"brightness, contrast, saturation and blur must not be negative, got {self}")
+
+    @property
+    def changes_colour(self) -> bool:
+        """Whether the linear colour map is other than the identity."""
+        return (self.brightness, self.contrast, self.saturation, self.hue) != (1.0, 1.0, 1.0, 0.0)
+
+
+IDENTITY = Photometric()
+
+PARAMETERS = (
+    "top", "left", "height", "width", "flip", "turns", "angle",
+    "brightness", "contrast", "saturation", "hue", "grey", "blur",
+)  # fmt: skip
+"""Columns of `ClipPlan.parameters`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClipPlan:
+    """Everything needed to cut one clip from a stored video, in the order in which it is applied.
+
+    Attributes:
+        frames: frame numbers, length T, from 0, any order, repeats allowed.
+        angle: small rotation of the whole frame about its centre, degrees counter-clockwise, bilinear, black corners.
+        box: crop box in the (unturned) stored frame, cut before resizing to the clip format's square size.
+        flip: mirror left and right.
+        quarter_turns: counter-clockwise turns by 90 degrees of the resized square, 0..3.
+        photometric: one entry for the whole clip, or one per frame.
+    """
+
+    frames: tuple[int, ...]
+    box: Box
+    angle: float = 0.0
+    flip: bool = False
+    quarter_turns: int = 0
+    photometric: tuple[Photometric, ...] = (IDENTITY,)
+
+    def __post_init__(self) -> None:
+        if not self.frames or min(self.frames) < 0:
+            raise ValueError(f"a clip needs frame numbers from 0, got {self.frames}")
+        if self.quarter_turns not in (0, 1, 2, 3):
+            raise ValueError(f"quarter_turns must be 0..3, got {self.quarter_turns}")
+        if len(self.photometric) not in (1, len(self.frames)):
+            raise ValueError(
+                f"photometric needs 1 or {len(self.frames)} (one per frame) entries, got {len(self.photometric)}"
+            )
+
+    @property
+    def operations(self) -> frozenset[str]:
+        """The names out of `OPERATIONS` that this clip needs."""
+        used = {
+            "rotate": self.angle != 0,
+            "flip": self.flip,
+            "turn": self.quarter_turns != 0,
+            "colour": any(p.changes_colour for p in self.photometric),
+            "grey": any(p.grey for p in self.photometric),
+            "blur": any(p.blur > 0 for p in self.photometric),
+        }
+        return frozenset(name for name, is_used in used.items() if is_used)
+
+    def parameters(self) -> np.ndarray:
+        """One row per frame, (T, 13) float32, columns named by `PARAMETERS`."""
+        box = self.box
+        geometry = (box.top, box.left, box.height, box.width, self.flip, self.quarter_turns, self.angle)
+        rows = [(*geometry, p.brightness, p.contrast, p.saturation, p.hue, p.grey, p.blur) for p in self.photometric]
+        table = np.array(rows, dtype=np.float32)
+        return table if len(rows) == len(self.frames) else np.repeat(table, len(self.frames), axis=0)
+
+    def check_fits(self, record: VideoRecord) -> None:
+        """Raise ValueError where frames or box lie outside the stored video."""
+        if max(self.frames) >= record.num_frames:
+            raise ValueError(f"{record.id}: frame {max(self.frames)} was planned, the video has {record.num_frames}")
+        box = self.box
+        if box.top + box.height > record.height or box.left + box.width > record.width:
+            raise ValueError(f"{record.id}: {box} exceeds the frame of {record.height} x {record.width}")
+
+
+@dataclass(frozen=True)
+class SamplePlan:
+    """The clips of one sample and what follows from them.
+
+    Attributes:
+        clips: V clip plans, one per view.
+        targets: named arrays (labels, frame orders, mixing weights, bank rows); the same names, shapes and dtypes
+            for every sample of a method. Computed from the final geometry, never drawn apart from it.
+    """
+
+    clips: tuple[ClipPlan, ...]
+    targets: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.clips:
+            raise ValueError("a sample needs at least one clip")
+        object.__setattr__(self, "targets", {name: np.asarray(value) for name, value in self.targets.items()})
+
+    def digest(self) -> str:
+        """SHA-256 over everything in the plan; equal plans give equal digests on any machine."""
+        state = hashlib.sha256()
+        for clip in self.clips:
+            state.update(np.asarray(clip.frames, dtype="<i8").tobytes())
+            state.update(clip.parameters().astype("<f4").tobytes())
+        for name in sorted(self.targets):
+            value = self.targets[name]
+            state.update(f"{name}{value.dtype.str}{value.shape}".encode())
+            state.update(np.ascontiguousarray(value).tobytes())
+        return state.hexdigest()
+
+
+Planner = Callable[[np.random.Generator, VideoRecord], SamplePlan]
+"""Draws the plan of one sample from its own generator and the video's record; a plain, picklable function."""
+
+
+@dataclass(frozen=True)
+class ClipFormat:
+    """What all clips of a batch have in common.
+
+    Attributes:
+        num_views: V, clips per sample.
+        num_frames: T, frames per clip.
+        size: output height and width, pixels.
+        mean: subtracted from RGB in [0, 1], per channel.
+        std: divided by, per channel.
+        operations: names out of `OPERATIONS` that plans may use; executors leave out all others and refuse a plan
+            that needs one of them.
+    """
+
+    num_views: int
+    num_frames: int
+    size: int
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    operations: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        if min(self.num_views, self.num_frames, self.size) < 1:
+            raise ValueError(f"num_views, num_frames and size must be at least 1, got {self}")
+        if unknown := set(self.operations) - set(OPERATIONS):
+            raise ValueError(f"unknown operations {sorted(unknown)}; known are {OPERATIONS}")
+
+    @cached_property
+    def frames_per_sample(self) -> int:
+        """V x T."""
+        return self.num_views * self.num_frames
+
+    def check(self, plan: SamplePlan) -> None:
+        """Raise ValueError where a plan does not have this format."""
+        if len(plan.clips) != self.num_views:
+            raise ValueError(f"a plan of {len(plan.clips)} clips was drawn, the format has {self.num_views} views")
+        for clip in plan.clips:
+            if len(clip.frames) != self.num_frames:
+                raise ValueError(f"a clip of {len(clip.frames)} frames was drawn, the format has {self.num_frames}")
+            if undeclared := clip.operations - self.operations:
+                raise ValueError(f"a clip needs {sorted(undeclared)}, which the clip format does not declare")
+
+
+def sample_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
+    """Generator of one sample: Philox keyed by seed and counted from (epoch, index), independent of all others."""
+    key = np.array([seed, 0x1D872B41], dtype=np.uint64)
+    counter = np.array([0, 0, index, epoch], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))
