@@ -203,7 +203,9 @@ def jpeg_command(path: Path, *, size: tuple[int, int], keep_every: int, quality:
         stream = stream.filter("select", f"not(mod(n,{keep_every}))")
     stream = stream.filter("scale", size[1], size[0], flags="bicubic+accurate_rnd+bitexact").filter("setsar", 1)
     # The encoder refuses a time stamp that does not grow, which variable rates and damaged files have.
-    stream = stream.filter("settb", "AVTB").filter("setpts", "st(0,if(isnan(PTS),0,PTS));if(eq(N,0),ld(0),max(ld(0),PREV_OUTPTS+1))")
+    stream = stream.filter("settb", "AVTB").filter(
+        "setpts", "st(0,if(isnan(PTS),0,PTS));if(eq(N,0),ld(0),max(ld(0),PREV_OUTPTS+1))"
+    )
     options = {
         "enc_time_base": "1:1000000",
         "fps_mode": "passthrough",
@@ -217,4 +219,4 @@ def jpeg_command(path: Path, *, size: tuple[int, int], keep_every: int, quality:
     }
     output = ffmpeg.output(stream, "pipe:1", **options)
     output = output.global_args("-nostdin", "-nostats", "-v", "error", "-progress", "pipe:2")
-    return ffmpeg.compile(output, cmd=executable())
+    return [str(word) for word in ffmpeg.compile(output, cmd=executable())]

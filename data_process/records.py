@@ -107,7 +107,7 @@ def pack_record(header: RecordHeader, units: Sequence[bytes]) -> bytes:
 
     if [len(unit) for unit in units] != header.unit_sizes.tolist():
         raise ValueError(f"{header.id}: the header describes {header.num_frames} units, other sizes were given")
-    packed: bytes = msgpack.packb(
+    packed = msgpack.Packer().pack(
         {
             "id": header.id,
             "label": int(header.label),

@@ -55,7 +55,7 @@ class ShardWriter:
 
         self._tmp.unlink(missing_ok=True)
         # lmdb 3 bundles two engines and an environment variable chooses: the 0.9 file format is part of ours.
-        engine = {"lib_version": 0} if int(lmdb.__version__.split(".")[0]) >= 3 else {}
+        engine: dict[str, Any] = {"lib_version": 0} if int(lmdb.__version__.split(".")[0]) >= 3 else {}
         self._env = lmdb.open(
             str(self._tmp), subdir=False, map_size=_MAP_SIZE, lock=False, sync=False, meminit=True, **engine
         )
@@ -109,7 +109,7 @@ class ShardWriter:
             "settings": self._settings_digest,
             "tool": self._tool,
         }
-        self._put(META_KEY, msgpack.packb(meta))
+        self._put(META_KEY, msgpack.Packer().pack(meta))
         self._txn.commit()
         self._env.sync(True)
         self._env.close()
