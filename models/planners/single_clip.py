@@ -11,7 +11,6 @@ from data_process.records import VideoRecord
 from pipelines.draw import ColourJitter, clip_frames, looped, random_area_box, random_start, resized_crop
 from pipelines.plan import Box, ClipPlan, SamplePlan
 
-
 IntraNegative = Literal["repeat", "shuffle", "none"]
 """How a clip's temporal order is destroyed."""
 
