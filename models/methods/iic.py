@@ -138,7 +138,7 @@ class IIC(Method):
         if self.constants[which] < 0:
             everyone = gather_rows(normalising_constant(logits, self.num_rows).reshape(1))
             self.constants[which] = everyone.mean()
-        return binary_nce(logits.exp() / self.constants[which], self.num_rows)
+        return binary_nce(logits.exp() / self.constants[which].clone(), self.num_rows)
 
     @torch.no_grad()
     def after_step(self) -> None:
