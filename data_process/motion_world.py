@@ -158,13 +158,11 @@ def render(seed: int, *, split: str, number: int, motion: str, level: Level, siz
     frames = _background(look, camera, size)
     for draw, shape, texture in zip(draws, look.shapes, look.textures, strict=True):
         poses = sprite_poses(draw, motion, size=size, num_frames=num_frames)
-        _paint_sprite(frames, poses, camera, shape=shape, texture=texture, colours=look.palette[2:])
+        paint_sprite(frames, poses, camera, shape=shape, texture=texture, colours=look.palette[2:])
     return _exposed(noise, frames, look, level)
 
 
-def _camera_path(
-    rng: np.random.Generator, look: Look, level: Level, *, size: int, num_frames: int
-) -> np.ndarray:  # fmt: skip
+def _camera_path(rng: np.random.Generator, look: Look, level: Level, *, size: int, num_frames: int) -> np.ndarray:
     """Offset (T, 2) of the world in the picture, (x, y) pixels: steady drift and a random walk that returns."""
     steps = np.arange(num_frames)[:, None]
     walk = np.cumsum(rng.standard_normal((num_frames, 2)), axis=0) * level.shake * size / 64
@@ -186,10 +184,19 @@ def _background(look: Look, camera: np.ndarray, size: int) -> np.ndarray:
     return ground + mix * (second - ground)
 
 
-def _paint_sprite(
+def paint_sprite(
     frames: np.ndarray, poses: Poses, camera: np.ndarray, *, shape: str, texture: str, colours: np.ndarray
 ) -> None:
-    """Draw one sprite into all frames, in a square round its centre that wraps round the edges."""
+    """Draw one sprite into all frames (T, S, S, 3) float32, in a square round its centre that wraps round the edges.
+
+    Args:
+        frames: changed in place.
+        poses: of the sprite in the world.
+        camera: (T, 2) offset of the world in the picture, (x, y) pixels.
+        shape: out of `SHAPES`.
+        texture: out of `TEXTURES`.
+        colours: (2, 3) the sprite's two colours, grey levels.
+    """
     size = frames.shape[1]
     radius = (_RADIUS * size * np.exp(_GROWTH * poses.log_size)).astype(np.float32)
     half = min(int(np.ceil(radius.max())) + 1, (size - 1) // 2)
