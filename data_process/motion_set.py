@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
-import tempfile
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -86,12 +84,12 @@ class MotionVideo:
 
     @property
     def path(self) -> Path:
-        """Place in the set; the file name says the split again, so that names stay unique where splits are merged."""
-        return Path(self.split, self.motion, f"{self.split}-{self.number:05d}.mp4")
+        """Place of the file in the set."""
+        return Path(self.split, self.motion, f"{self.number:05d}.mp4")
 
 
 def write_motion_set(out: Path, config: MotionSetConfig, *, jobs: int | None = None) -> int:
-    """Write ``out/SPLIT/CLASS/SPLIT-NUMBER.mp4`` for all videos; return how many were written now.
+    """Write ``out/SPLIT/CLASS/NUMBER.mp4`` for all videos; return how many were written now.
 
     A file appears under its name only when it is complete, so a second run does what is left. The bytes depend on the
     configuration (and on the versions of ffmpeg and numpy), not on `jobs`. One run at a time may write to a folder.
@@ -112,8 +110,7 @@ def write_motion_set(out: Path, config: MotionSetConfig, *, jobs: int | None = N
         left = [item for item in config.items if not (out / item.path).exists()]
         for folder in {(out / item.path).parent for item in left}:
             folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=out) as unfinished:
-            _write_all(out, config, left, Path(unfinished), jobs or usable_cores())
+        _write_all(out, config, left, jobs or usable_cores())
     except OSError as error:
         raise RunError(
             f"writing the motion set to {out} failed: {error}; finished videos are kept, the same command goes on"
@@ -141,7 +138,7 @@ def _claim(out: Path, config: MotionSetConfig) -> None:
                 f"{out} holds a motion set of other settings: {told}; choose another folder, or the same settings"
             )
         for leftover in out.glob(f"{_UNFINISHED}*"):
-            shutil.rmtree(leftover)
+            leftover.unlink()
         return
     if any(out.iterdir()):
         raise InputError(f"{out} is not empty and holds no {SETTINGS_FILE}; choose a new or empty folder")
@@ -160,13 +157,13 @@ def _read_settings(path: Path) -> dict[str, object]:
     return found
 
 
-def _write_all(out: Path, config: MotionSetConfig, items: list[MotionVideo], unfinished: Path, jobs: int) -> None:
+def _write_all(out: Path, config: MotionSetConfig, items: list[MotionVideo], jobs: int) -> None:
     """Write the videos in threads; the first failure stops the others after their current video."""
     done = len(config.items) - len(items)
     pool = ThreadPoolExecutor(jobs, thread_name_prefix="synth")
     with show_progress("synth", len(config.items), unit="videos", done=done) as progress:
         try:
-            waiting = {pool.submit(_write_video, out, config, item, unfinished) for item in items}
+            waiting = {pool.submit(_write_video, out, config, item) for item in items}
             while waiting:
                 finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 for video in finished:
@@ -176,15 +173,17 @@ def _write_all(out: Path, config: MotionSetConfig, items: list[MotionVideo], unf
             pool.shutdown(cancel_futures=True)
 
 
-def _write_video(out: Path, config: MotionSetConfig, item: MotionVideo, unfinished: Path) -> None:
+def _write_video(out: Path, config: MotionSetConfig, item: MotionVideo) -> None:
     frames = render(
         config.seed, split=item.split, number=item.number, motion=item.motion,
         level=LEVELS[config.level], size=config.size, num_frames=config.frames,
     )  # fmt: skip
-    aside = unfinished / item.path.name
+    # Neither a folder nor a name that ends like a video: a build of a half-written set must not trip over it.
+    aside = out / f"{_UNFINISHED}{item.split}-{item.number}"
     command = encode_command(aside, config.size)
     ended = subprocess.run(command, input=frames.tobytes(), capture_output=True, check=False)
     if ended.returncode:
+        aside.unlink(missing_ok=True)
         told = " ".join(ended.stderr.decode(errors="replace").split())
         raise RunError(
             f"ffmpeg could not write {item.path} (exit status {ended.returncode}): {told or 'no message'}; "
@@ -202,11 +201,12 @@ def encode_command(path: Path, size: int) -> list[str]:
     1.7). One thread, since x264's bytes depend on their number.
     """
     import ffmpeg
-    import imageio_ffmpeg
+
+    from data_process.ffmpeg import executable
 
     source = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{size}x{size}", framerate=FPS)
     target = source.output(
-        str(path), vcodec="libx264", preset="veryfast", qp=QUANTISER, g=1, pix_fmt="yuv420p", threads=1,
-        fflags="+bitexact", map_metadata=-1, movflags="+faststart", **{"flags:v": "+bitexact"},
+        f"file:{path}", vcodec="libx264", preset="veryfast", qp=QUANTISER, g=1, pix_fmt="yuv420p", threads=1,
+        fflags="+bitexact", map_metadata=-1, movflags="+faststart", format="mp4", **{"flags:v": "+bitexact"},
     )  # fmt: skip
-    return target.global_args("-nostdin", "-v", "error", "-y").compile(cmd=imageio_ffmpeg.get_ffmpeg_exe())
+    return target.global_args("-nostdin", "-v", "error", "-y").compile(cmd=executable())
