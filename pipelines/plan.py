@@ -52,7 +52,7 @@ class Photometric:
         contrast: factor around grey level 128.
         saturation: factor of the chroma; 0 is grey.
         hue: rotation of the chroma, degrees.
-        grey: replace the three channels by 0.299 R + 0.587 G + 0.114 B.
+        grey: drop the chroma, the same as saturation 0 (0.299 R + 0.587 G + 0.114 B to within a level).
         blur: sigma of a Gaussian in output pixels, radius ceil(3 sigma), borders reflected; 0 for none.
     """
 

@@ -1,0 +1,264 @@
+"""The index of a folder of shards: one fixed-size row per stored video, written from the shards alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_process.errors import InputError
+from data_process.lmdb_pages import PageFormatError, ShardLayout, read_layout
+from data_process.records import PREFIX, RecordFormatError, RecordHeader, header_length, parse_header
+from data_process.shard_writer import META_KEY, list_shards, write_durably
+
+INDEX_FORMAT = 1
+SPLITS = ("train", "val", "test")
+CODECS = ("jpeg", "mp4", "flow-jpeg")
+DEGRADED = 0x01
+_CODEC_SHIFT = 1
+_HEADER_PAGE = 4096
+_IDS_PREFIX = struct.Struct("<4sQ")
+
+ROW = np.dtype(
+    [
+        ("offset", "<u8"),
+        ("length", "<u8"),
+        ("shard", "<u4"),
+        ("frames", "<u4"),
+        ("label", "<i4"),
+        ("fps_x100", "<u2"),
+        ("width", "<u2"),
+        ("height", "<u2"),
+        ("split", "u1"),
+        ("flags", "u1"),
+        ("position", "<u4"),
+    ]
+)
+"""40 bytes: where a video lies (`position` is its number in the shard, the LMDB key) and what a planner needs."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """An opened index; arrays are memory-mapped and shared by all processes of a machine.
+
+    Attributes:
+        rows: (n,) of `ROW`, ordered by split, shard, position.
+        classes: class names, in the order of the labels.
+        splits: split name to (first, end) rows.
+        shards: shard number to its facts (``name``, ``size``, ``transaction``, ``records``).
+        ids: the ids of all rows.
+    """
+
+    rows: np.ndarray
+    classes: tuple[str, ...]
+    splits: dict[str, tuple[int, int]]
+    shards: dict[int, dict[str, Any]]
+    ids: IdTable
+
+
+class IdTable:
+    """Ids by row, and rows by id, over one memory-mapped file."""
+
+    def __init__(self, data: np.ndarray) -> None:
+        magic, count = _IDS_PREFIX.unpack_from(data[: _IDS_PREFIX.size].tobytes())
+        if magic != b"IVID":
+            raise ValueError("ids.bin does not begin with IVID")
+        ends = np.cumsum([_IDS_PREFIX.size, 8 * (count + 1), 4 * count])
+        self._offsets = data[ends[0] : ends[1]].view("<u8")
+        self._order = data[ends[1] : ends[2]].view("<u4")
+        self._blob = data[ends[2] :]
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __getitem__(self, row: int) -> str:
+        return self._blob[int(self._offsets[row]) : int(self._offsets[row + 1])].tobytes().decode()
+
+    def blob(self, first: int, end: int) -> bytes:
+        """The ids of rows first..end-1 in UTF-8, back to back."""
+        return self._blob[int(self._offsets[first]) : int(self._offsets[end])].tobytes()
+
+    def find(self, video_id: str) -> int:
+        """Row of an id; -1 if there is none."""
+        wanted = video_id.encode()
+        low, high = 0, len(self)
+        while low < high:
+            middle = (low + high) // 2
+            if self[int(self._order[middle])].encode() < wanted:
+                low = middle + 1
+            else:
+                high = middle
+        if low < len(self) and self[int(self._order[low])] == video_id:
+            return int(self._order[low])
+        return -1
+
+    @staticmethod
+    def pack(ids: Sequence[str]) -> bytes:
+        """The bytes of the file for ids in row order."""
+        encoded = [video_id.encode() for video_id in ids]
+        offsets = np.concatenate([[0], np.cumsum([len(one) for one in encoded])]).astype("<u8")
+        order = np.array(sorted(range(len(encoded)), key=encoded.__getitem__), dtype="<u4")
+        prefix = _IDS_PREFIX.pack(b"IVID", len(encoded))
+        return b"".join((prefix, offsets.tobytes(), order.tobytes(), *encoded))
+
+
+def read_header_at(fd: int, offset: int, length: int) -> RecordHeader:
+    """Header of the record at a file offset: one page, and a second read for long videos.
+
+    Raises:
+        RecordFormatError: where no intact header stands there.
+    """
+    page = os.pread(fd, min(_HEADER_PAGE, length), offset)
+    size = PREFIX.size + header_length(page)
+    if size > length:
+        raise RecordFormatError(f"the header claims {size} bytes, the record has {length}")
+    if size > len(page):
+        page += os.pread(fd, size - len(page), offset + len(page))
+    return parse_header(page)
+
+
+def record_positions(layout: ShardLayout) -> list[tuple[int, int]]:
+    """(offset, length) of the records of a shard, by position.
+
+    Raises:
+        PageFormatError: where keys are not 0, 1, 2, ... and `~meta`.
+    """
+    places = [place for key, place in layout.values.items() if key != META_KEY]
+    expected = [f"{number:012d}".encode() for number in range(len(places))]
+    if [key for key in layout.values if key != META_KEY] != expected or META_KEY not in layout.values:
+        raise PageFormatError("it is an LMDB file, but not a shard of this format (keys or ~meta are missing)")
+    return places
+
+
+def write_index(root: Path, *, classes: Sequence[str] | None = None) -> Index:
+    """Write `index.npy`, `index.json` and `ids.bin` for the shards of a folder.
+
+    Args:
+        root: folder of shards.
+        classes: class names in the order of the labels; None takes those of `plan.json`.
+
+    Raises:
+        InputError: for a folder without shards or a shard that is damaged or foreign.
+    """
+    shards = list_shards(root) if root.is_dir() else {}
+    if not shards:
+        raise InputError(f"{root} holds no shards (shard-000000.lmdb, ...); `intravid build SOURCE {root}` makes them")
+    if classes is None:
+        classes = _planned_classes(root)
+    rows: list[tuple[Any, ...]] = []
+    ids: list[str] = []
+    facts = {number: _index_shard(number, path, rows, ids) for number, path in shards.items()}
+    table = np.array(rows, dtype=ROW)
+    order = np.lexsort((table["position"], table["shard"], table["split"]))
+    table, ids = table[order], [ids[row] for row in order]
+    if len(set(ids)) != len(ids):
+        twice = sorted({one for one in ids if ids.count(one) > 1})[:10] if len(ids) < 100_000 else ["(many)"]
+        raise InputError(f"{root}: ids stand in more than one record: {', '.join(twice)}; remove one of the shards")
+    if len(table) and int(table["label"].max()) >= len(classes):
+        raise InputError(f"{root}: label {int(table['label'].max())} is stored, but only {len(classes)} class names")
+    _write_files(root, table, ids, classes, facts)
+    return read_index(root)
+
+
+def _planned_classes(root: Path) -> list[str]:
+    plan = root / "plan.json"
+    return json.loads(plan.read_text())["classes"] if plan.exists() else []
+
+
+def _index_shard(number: int, path: Path, rows: list[tuple[Any, ...]], ids: list[str]) -> dict[str, Any]:
+    try:
+        layout = read_layout(path)
+        places = record_positions(layout)
+        with path.open("rb") as file:
+            for position, (offset, length) in enumerate(places):
+                header = read_header_at(file.fileno(), offset, length)
+                rows.append(_row(number, position, offset, length, header))
+                ids.append(header.id)
+    except (PageFormatError, RecordFormatError) as error:
+        raise InputError(
+            f"{path}: {error}. Move the file away and run `intravid build` again: it rebuilds only this shard."
+        ) from error
+    offsets = np.array([offset for offset, _ in places], dtype="<u8").tobytes()
+    return {
+        "name": path.name,
+        "size": path.stat().st_size,
+        "transaction": layout.transaction,
+        "records": len(places),
+        "offsets_sha256": hashlib.sha256(offsets).hexdigest(),
+    }
+
+
+def _row(number: int, position: int, offset: int, length: int, header: RecordHeader) -> tuple[Any, ...]:
+    flags = CODECS.index(header.codec) << _CODEC_SHIFT | (DEGRADED if header.state == "degraded" else 0)
+    fps = min(65535, round(100 * header.fps[0] / header.fps[1]))
+    split = SPLITS.index(header.split)
+    return (
+        offset, length, number, header.num_frames, header.label, fps,
+        header.width, header.height, split, flags, position,
+    )  # fmt: skip
+
+
+def _write_files(
+    root: Path, table: np.ndarray, ids: list[str], classes: Sequence[str], facts: dict[int, dict[str, Any]]
+) -> None:
+    from io import BytesIO
+
+    buffer = BytesIO()
+    np.save(buffer, table)
+    splits = {}
+    for code, name in enumerate(SPLITS):
+        first, end = np.searchsorted(table["split"], [code, code + 1])
+        if end > first:
+            splits[name] = [int(first), int(end)]
+    described = {
+        "format": INDEX_FORMAT,
+        "videos": len(table),
+        "frames": int(table["frames"].sum()),
+        "classes": list(classes),
+        "splits": splits,
+        "shards": {str(number): one for number, one in facts.items()},
+    }
+    write_durably(root / "ids.bin", IdTable.pack(ids))
+    write_durably(root / "index.npy", buffer.getvalue())
+    write_durably(root / "index.json", json.dumps(described, indent=1).encode())
+
+
+def read_index(root: Path) -> Index:
+    """Open the index of a folder of shards.
+
+    Raises:
+        InputError: for a missing folder, a missing or unreadable index.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root} is not a folder; `intravid build SOURCE {root}` makes a dataset there")
+    path = root / "index.json"
+    if not path.exists():
+        found = "shards but no index" if list_shards(root) else "no shards"
+        mend = f"`intravid index {root}` writes one" if list_shards(root) else f"`intravid build SOURCE {root}`"
+        raise InputError(f"{root} holds {found} (index.json is missing); {mend}")
+    try:
+        described = json.loads(path.read_text())
+        rows = np.load(root / "index.npy", mmap_mode="r")
+        ids = IdTable(np.memmap(root / "ids.bin", dtype=np.uint8, mode="r"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{root}: the index cannot be read ({error}); `intravid index {root}` writes it anew"
+        ) from None
+    if described.get("format") != INDEX_FORMAT or rows.dtype != ROW or len(rows) != len(ids):
+        raise InputError(
+            f"{root}: the index is of another format or incomplete; `intravid index {root}` writes it anew"
+        )
+    return Index(
+        rows=rows,
+        classes=tuple(described["classes"]),
+        splits={name: (first, end) for name, (first, end) in described["splits"].items()},
+        shards={int(number): facts for number, facts in described["shards"].items()},
+        ids=ids,
+    )

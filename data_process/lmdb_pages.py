@@ -1,0 +1,111 @@
+"""Where LMDB keeps each value of a closed file: a walk over its pages that touches no payload.
+
+Layout of LMDB 0.9 (``mdb.c``: MDB_meta, MDB_page, MDB_node): two meta pages, branch and leaf pages; a large value
+lies in a run of consecutive overflow pages, 16 bytes into the first, so that ``pread`` reads any part of it.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_HEADER = 16
+_META = struct.Struct("<IIQQ")  # magic, version, fixed address, map size
+_DB = struct.Struct("<IHHQQQQQ")  # pad, flags, depth, branch, leaf, overflow pages, entries, root
+_LMDB_MAGIC = 0xBEEFC0DE
+_NO_PAGE = 2**64 - 1
+_BRANCH, _LEAF = 0x01, 0x02
+_BIG_VALUE = 0x01
+
+
+class PageFormatError(ValueError):
+    """A file that is not a complete LMDB 0.9 file."""
+
+
+@dataclass(frozen=True)
+class ShardLayout:
+    """What the walk over a file found.
+
+    Attributes:
+        file_size: bytes that the file must have at least: (last page + 1) x page size.
+        transaction: id of the newest committed transaction; changes with every write.
+        values: key to (offset, length) of its value in the file, in key order.
+    """
+
+    file_size: int
+    transaction: int
+    values: dict[bytes, tuple[int, int]]
+
+
+def read_layout(path: str | os.PathLike[str]) -> ShardLayout:
+    """Walk the pages of a closed LMDB file.
+
+    Raises:
+        PageFormatError: for a foreign, truncated or newer file; the text says which.
+    """
+    with Path(path).open("rb") as file:
+        fd = file.fileno()
+        size = os.fstat(fd).st_size
+        page_size, transaction, last_page, root = _newest_meta(fd, size)
+        needed = (last_page + 1) * page_size
+        if size < needed:
+            raise PageFormatError(f"the file has {size} bytes, its pages need {needed}: it is cut short")
+        return ShardLayout(needed, transaction, dict(_walk(fd, root, page_size)) if root != _NO_PAGE else {})
+
+
+def read_transaction(fd: int) -> int:
+    """Id of the newest committed transaction of an open file.
+
+    Raises:
+        PageFormatError: for a foreign or truncated file.
+    """
+    return _newest_meta(fd, os.fstat(fd).st_size)[1]
+
+
+def _newest_meta(fd: int, size: int) -> tuple[int, int, int, int]:
+    first = os.pread(fd, 4096, 0)
+    if len(first) < 4096:
+        raise PageFormatError(f"the file has {size} bytes, too few for an LMDB file")
+    page_size = _parse_meta(first)[0]
+    if not 512 <= page_size <= 65536:
+        raise PageFormatError(f"page size {page_size} is not one that LMDB uses")
+    return max((_parse_meta(first), _parse_meta(os.pread(fd, 4096, page_size))), key=lambda meta: meta[1])
+
+
+def _parse_meta(page: bytes) -> tuple[int, int, int, int]:
+    if len(page) < _HEADER + 136:
+        raise PageFormatError("a meta page is missing: the file is cut short")
+    magic, version, _, _ = _META.unpack_from(page, _HEADER)
+    if magic != _LMDB_MAGIC:
+        raise PageFormatError("the file is not an LMDB file (wrong magic)")
+    if version != 1:
+        raise PageFormatError(f"LMDB file format {version}; only format 1 (LMDB 0.9) is read here")
+    base = _HEADER + _META.size
+    page_size = _DB.unpack_from(page, base)[0]
+    root = _DB.unpack_from(page, base + _DB.size)[7]
+    last_page, transaction = struct.unpack_from("<QQ", page, base + 2 * _DB.size)
+    return page_size, transaction, last_page, root
+
+
+def _walk(fd: int, number: int, page_size: int) -> Iterator[tuple[bytes, tuple[int, int]]]:
+    page = os.pread(fd, page_size, number * page_size)
+    if len(page) < page_size:
+        raise PageFormatError(f"page {number} is missing: the file is cut short")
+    flags, lower = struct.unpack_from("<HH", page, 10)
+    if not flags & (_BRANCH | _LEAF) or not _HEADER <= lower <= page_size:
+        raise PageFormatError(f"page {number} is neither branch nor leaf: the file is damaged")
+    for node in struct.unpack_from(f"<{(lower - _HEADER) // 2}H", page, _HEADER):
+        low, high, node_flags, key_size = struct.unpack_from("<HHHH", page, node)
+        if flags & _BRANCH:
+            yield from _walk(fd, low | high << 16 | node_flags << 32, page_size)
+            continue
+        key = bytes(page[node + 8 : node + 8 + key_size])
+        length = low | high << 16
+        data = node + 8 + key_size
+        if node_flags & _BIG_VALUE:
+            yield key, (struct.unpack_from("<Q", page, data)[0] * page_size + _HEADER, length)
+        else:
+            yield key, (number * page_size + data, length)

@@ -1,0 +1,234 @@
+"""Shards as files: records to one LMDB file, complete or absent, with bytes that depend on the records alone."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_process.errors import RunError
+from data_process.lmdb_pages import read_layout
+from data_process.records import RecordHeader, describe_units, pack_record
+
+FORMAT_VERSION = 1
+META_KEY = b"~meta"
+SHARD_PATTERN = re.compile(r"shard-(\d{6})\.lmdb")
+# Both are written into the file or decide its page layout, so they are part of the format version.
+_MAP_SIZE = 256 << 30
+_COMMIT_BYTES = 64 << 20
+_FOREIGN_TMP_AGE_S = 24 * 3600.0
+
+
+def shard_name(number: int) -> str:
+    """File name of a shard."""
+    return f"shard-{number:06d}.lmdb"
+
+
+def list_shards(root: Path) -> dict[int, Path]:
+    """Published shards of a folder, number to path, in order; temporaries and other files are left out."""
+    found = ((SHARD_PATTERN.fullmatch(path.name), path) for path in root.iterdir())
+    return dict(sorted((int(match[1]), path) for match, path in found if match))
+
+
+class ShardWriter:
+    """Writes one shard aside and publishes it; leaving the block by an exception leaves nothing behind.
+
+    Example::
+
+        with ShardWriter(root, 3, settings_digest=digest, tool="ffmpeg 7.1") as writer:
+            writer.add(header, jpegs)
+    """
+
+    def __init__(self, root: Path, number: int, *, settings_digest: str = "", tool: str = "") -> None:
+        self._final = root / shard_name(number)
+        self._number, self._settings_digest, self._tool = number, settings_digest, tool
+        self._tmp = root / f"{self._final.name}.tmp.{socket.gethostname()}.{os.getpid()}"
+        self._records, self._uncommitted, self._bytes = 0, 0, 0
+
+    def __enter__(self) -> ShardWriter:
+        import lmdb
+
+        self._tmp.unlink(missing_ok=True)
+        # lmdb 3 bundles two engines and an environment variable chooses: the 0.9 file format is part of ours.
+        engine: dict[str, Any] = {"lib_version": 0} if int(lmdb.__version__.split(".")[0]) >= 3 else {}
+        self._env = lmdb.open(
+            str(self._tmp), subdir=False, map_size=_MAP_SIZE, lock=False, sync=False, meminit=True, **engine
+        )
+        self._txn = self._env.begin(write=True)
+        return self
+
+    def add(self, header: RecordHeader, units: Sequence[bytes]) -> None:
+        """Append one video."""
+        value = pack_record(header, units)
+        self._put(f"{self._records:012d}".encode(), value)
+        self._records += 1
+        self._bytes += len(value)
+
+    def _put(self, key: bytes, value: bytes) -> None:
+        if not self._txn.put(key, value, append=True):
+            raise ValueError(f"{self._final.name}: key {key!r} is out of order")
+        self._uncommitted += len(value)
+        if self._uncommitted >= _COMMIT_BYTES:
+            self._txn.commit()
+            self._txn = self._env.begin(write=True)
+            self._uncommitted = 0
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the records added so far."""
+        return self._bytes
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        try:
+            if error is None:
+                self._publish()
+            else:
+                self._txn.abort()
+                self._env.close()
+        except Exception as failure:
+            if _is_disk_full(failure):
+                raise _disk_full(self._final) from failure
+            raise
+        finally:
+            self._tmp.unlink(missing_ok=True)
+        if error is not None and _is_disk_full(error):
+            raise _disk_full(self._final) from error
+
+    def _publish(self) -> None:
+        import msgpack
+
+        meta = {
+            "format": FORMAT_VERSION,
+            "shard": self._number,
+            "records": self._records,
+            "settings": self._settings_digest,
+            "tool": self._tool,
+        }
+        self._put(META_KEY, msgpack.Packer().pack(meta))
+        self._txn.commit()
+        self._env.sync(True)
+        self._env.close()
+        layout = read_layout(self._tmp)
+        if len(layout.values) != self._records + 1:
+            raise RunError(f"{self._tmp}: wrote {self._records} records, found {len(layout.values) - 1}; disk fault?")
+        replace_durably(self._tmp, self._final)
+
+
+def replace_durably(tmp: Path, final: Path) -> None:
+    """Rename a finished file into place so that after a power loss it is complete or absent."""
+    _fsync(tmp)
+    tmp.replace(final)
+    _fsync(final.parent)
+
+
+def _fsync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    os.fsync(fd)
+    os.close(fd)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a small file whole or not at all."""
+    tmp = path.with_name(f"{path.name}.tmp.{socket.gethostname()}.{os.getpid()}")
+    try:
+        tmp.write_bytes(data)
+        replace_durably(tmp, path)
+    except OSError as error:
+        if _is_disk_full(error):
+            raise _disk_full(path) from error
+        raise
+    finally:
+        tmp.unlink(missing_ok=True)
+
+
+def read_meta(path: Path) -> dict[str, Any]:
+    """The shard's own `~meta` record, found without opening an LMDB environment.
+
+    Raises:
+        PageFormatError: where the file is no complete shard.
+    """
+    import msgpack
+
+    offset, length = read_layout(path).values[META_KEY]
+    with path.open("rb") as file:
+        return msgpack.unpackb(os.pread(file.fileno(), length, offset))
+
+
+def sweep_stale(root: Path) -> list[Path]:
+    """Remove temporaries of dead processes on this host, and of other hosts if older than a day; the removed paths."""
+    removed = []
+    for path in root.glob("*.tmp.*.*"):
+        match = re.fullmatch(r".+\.tmp\.(.+)\.(\d+)", path.name)
+        if match is None:
+            continue
+        host, pid = match[1], int(match[2])
+        stale = not _is_alive(pid) if host == socket.gethostname() else _age_s(path) > _FOREIGN_TMP_AGE_S
+        if stale:
+            path.unlink(missing_ok=True)
+            removed.append(path)
+    return removed
+
+
+def _age_s(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    code = getattr(error, "errno", None)
+    return code == errno.ENOSPC or "No space left on device" in str(error)
+
+
+def _disk_full(path: Path) -> RunError:
+    return RunError(
+        f"the disk is full: {path} could not be written and was removed again, finished shards are kept. "
+        "Free some space and run the same command: it goes on with the missing shards."
+    )
+
+
+def write_dataset(
+    root: str | os.PathLike[str],
+    videos: Iterable[tuple[Mapping[str, Any], Sequence[bytes]]],
+    *,
+    classes: Sequence[str] = (),
+    videos_per_shard: int = 64,
+) -> Path:
+    """Write encoded frames that are already in memory as an indexed dataset.
+
+    Args:
+        root: folder to create.
+        videos: pairs of header facts (``id``, ``width``, ``height``; optional ``label``, ``split``, ``fps``,
+            ``source``, ``state``) and JPEG frames.
+        classes: class names, in the order of the labels.
+        videos_per_shard: videos in each file.
+    """
+    from data_process.index import write_index
+
+    folder = Path(root)
+    folder.mkdir(parents=True, exist_ok=True)
+    everything = list(videos)
+    for number, first in enumerate(range(0, len(everything), videos_per_shard)):
+        with ShardWriter(folder, number) as writer:
+            for facts, units in everything[first : first + videos_per_shard]:
+                sizes, crcs = describe_units(units)
+                given = {"label": -1, "split": "train", "codec": "jpeg", "fps": (25, 1), **facts}
+                writer.add(RecordHeader(**given, unit_sizes=sizes, unit_crcs=crcs), units)
+    write_index(folder, classes=classes)
+    return folder

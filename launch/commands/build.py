@@ -1,0 +1,80 @@
+"""`intravid build`: videos to LMDB shards."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+EXAMPLE = """\
+example:
+  intravid build videos/ shards/
+  intravid build list.csv shards/ --dataset list --short-side 128 --jobs 8
+  intravid build videos/ shards/ --task $SLURM_ARRAY_TASK_ID --tasks $SLURM_ARRAY_TASK_COUNT
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="intravid build",
+        description="Store videos as LMDB shards of JPEG frames. Shards that exist are kept: run the same command "
+        "again to go on after a stop.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", type=Path, help="folder of videos (a class per sub-folder, or none), or a list")
+    parser.add_argument("out", type=Path, help="folder for the shards")
+    parser.add_argument("--dataset", default="folder", help="adapter that reads the source: folder, list (folder)")
+    parser.add_argument("--split", default="train", help="split of videos whose source does not tell it (train)")
+    parser.add_argument("--classes", type=Path, help="file of class names, one a line, in the order of the labels")
+    parser.add_argument("--short-side", type=int, default=256, help="pixels; larger videos are scaled down (256)")
+    parser.add_argument("--quality", type=int, default=3, help="JPEG scale of ffmpeg, 2 is best (3)")
+    parser.add_argument("--min-frames", type=int, default=16, help="shorter videos are left out (16)")
+    parser.add_argument("--strict", action="store_true", help="leave out videos that the decoder complained about, too")
+    parser.add_argument(
+        "--max-bad", type=float, default=0.01, help="share left out beyond which exit status is 1 (0.01)"
+    )
+    parser.add_argument("--retry-quarantined", action="store_true", help="rebuild shards that lost videos to time-outs")
+    parser.add_argument("--videos-per-shard", type=int, help="64 for sets up to 4,096 videos, 512 beyond")
+    parser.add_argument("--seed", type=int, default=0, help="of the order of the videos (0)")
+    parser.add_argument("--jobs", type=int, default=0, help="ffmpeg processes side by side (one a core)")
+    task, tasks = os.environ.get("SLURM_ARRAY_TASK_ID", "0"), os.environ.get("SLURM_ARRAY_TASK_COUNT", "1")
+    parser.add_argument("--task", type=int, default=int(task), help="number of this task, from 0 (SLURM array or 0)")
+    parser.add_argument("--tasks", type=int, default=int(tasks), help="number of tasks (SLURM array or 1)")
+    return parser
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command."""
+    given = _parser().parse_args(arguments)
+    from data_process.build import BuildConfig, build
+    from data_process.transcode import TranscodeConfig
+
+    config = BuildConfig(
+        transcode=TranscodeConfig(
+            short_side=given.short_side, quality=given.quality, min_frames=given.min_frames, strict=given.strict
+        ),
+        videos_per_shard=given.videos_per_shard,
+        seed=given.seed,
+        jobs=given.jobs,
+        task=given.task,
+        tasks=given.tasks,
+        max_bad=given.max_bad,
+        retry_quarantined=given.retry_quarantined,
+    )
+    summary = build(
+        given.dataset, given.source, given.out, config, split=given.split, classes=_read_classes(given.classes)
+    )
+    state = "indexed" if summary.complete else "other tasks have shards to build; the last one writes the index"
+    print(f"{given.out}: {summary}; {state}")
+    return 0
+
+
+def _read_classes(path: Path | None) -> list[str] | None:
+    if path is None:
+        return None
+    from data_process.errors import InputError
+
+    if not path.is_file():
+        raise InputError(f"--classes {path} does not exist; expected a text file with one class name a line")
+    return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]

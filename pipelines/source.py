@@ -1,0 +1,140 @@
+"""From a step number to what an executor needs: plans and the encoded frames that they name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+
+from data_process.errors import InputError
+from data_process.records import VideoRecord
+from pipelines import order
+from pipelines.plan import ClipFormat, Planner, SamplePlan, sample_rng
+
+
+class VideoStore(Protocol):
+    """What is needed of `data_process.shards.ShardSet`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> VideoRecord: ...
+
+    def read_frames(self, index: int, frames: Sequence[int]) -> list[bytes]:
+        """Encoded frames in the order asked."""
+        ...
+
+
+@dataclass(frozen=True)
+class PlannedBatch:
+    """One rank's part of a batch before it is pixels; b samples.
+
+    Attributes:
+        index: (b,) int64, sample numbers.
+        plans: b sample plans.
+        records: b records.
+        frames: for each sample, frame number to encoded JPEG; each stored frame is read once.
+    """
+
+    index: np.ndarray
+    plans: tuple[SamplePlan, ...]
+    records: tuple[VideoRecord, ...]
+    frames: tuple[dict[int, bytes], ...]
+
+    @cached_property
+    def targets(self) -> dict[str, np.ndarray]:
+        """Targets of all samples, name to (b, ...)."""
+        names = self.plans[0].targets
+        return {name: np.stack([plan.targets[name] for plan in self.plans]) for name in names}
+
+    @cached_property
+    def digest(self) -> int:
+        """64 bits over all plans and indices that do not depend on their order or on how ranks share them (a sum)."""
+        total = 0
+        for index, plan in zip(self.index, self.plans, strict=True):
+            total += int(plan.digest()[:15], 16) * (2 * int(index) + 1)
+        return total % (1 << 62)
+
+
+@dataclass(frozen=True)
+class ClipSource:
+    """Plans and frames of one rank, as a pure function of the step.
+
+    Attributes:
+        videos: where records and frames come from.
+        planner: draws a sample.
+        clip_format: what every plan must fit.
+        seed: of order and plans.
+        global_batch: samples a step, over all ranks.
+        rank: which part of them.
+        world_size: number of ranks.
+    """
+
+    videos: VideoStore
+    planner: Planner
+    clip_format: ClipFormat
+    seed: int
+    global_batch: int
+    rank: int = 0
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.global_batch % self.world_size:
+            raise InputError(
+                f"train.global_batch ({self.global_batch}) must be divisible by the {self.world_size} ranks; "
+                f"{self.global_batch - self.global_batch % self.world_size} would be"
+            )
+        if not 0 < self.global_batch <= len(self.videos):
+            raise InputError(
+                f"train.global_batch ({self.global_batch}) must lie between 1 and the {len(self.videos)} videos of the "
+                "split; give a smaller one or more videos"
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole global batches in an epoch."""
+        return order.steps_per_epoch(len(self.videos), self.global_batch)
+
+    def __call__(self, step: int) -> PlannedBatch:
+        """Plans and frames of this rank's part of a step."""
+        num_samples = len(self.videos)
+        everything = order.step_indices(self.seed, step, global_batch=self.global_batch, num_samples=num_samples)
+        mine = order.rank_slice(everything, rank=self.rank, world_size=self.world_size)
+        epoch = order.epoch_of_step(step, num_samples, self.global_batch)
+        return plan_batch(self.videos, self.planner, self.clip_format, mine, seed=self.seed, epoch=epoch)
+
+    def from_step(self, step: int) -> Iterator[PlannedBatch]:
+        """Batches of this step and all that follow, without end."""
+        while True:
+            yield self(step)
+            step += 1
+
+
+def plan_batch(
+    videos: VideoStore,
+    planner: Planner,
+    clip_format: ClipFormat,
+    indices: Sequence[int] | np.ndarray,
+    *,
+    seed: int,
+    epoch: int,
+) -> PlannedBatch:
+    """Plans of the given samples, checked, and the frames that they name.
+
+    Raises:
+        ValueError: for a plan that does not fit the clip format or its video (a fault of the planner).
+    """
+    plans, records, frames = [], [], []
+    for index in map(int, indices):
+        record = videos[index]
+        plan = planner(sample_rng(seed, epoch, index), record)
+        clip_format.check(plan)
+        for clip in plan.clips:
+            clip.check_fits(record)
+        wanted = sorted({frame for clip in plan.clips for frame in clip.frames})
+        plans.append(plan)
+        records.append(record)
+        frames.append(dict(zip(wanted, videos.read_frames(index, wanted), strict=True)))
+    return PlannedBatch(np.asarray(indices, dtype=np.int64), tuple(plans), tuple(records), tuple(frames))
