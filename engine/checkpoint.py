@@ -1,0 +1,251 @@
+"""The state of a run as one file: written whole or not at all, checked when read, refused where it does not fit."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from data_process.errors import InputError
+from engine.atomic import replacing, sweep_leftovers
+from engine.world import World
+from pipelines.plan import PLAN_VERSION
+
+FORMAT_VERSION = 1
+"""Raised whenever the content of the file changes its meaning."""
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What decides the samples of every step, and the settings it came from.
+
+    Attributes:
+        seed: of order and plans.
+        global_batch: samples of all ranks in one step.
+        shard_digest: of the training set's index; names the samples and their order.
+        config: all settings as used, plain values only.
+        plan_version: of the code that draws plans.
+    """
+
+    seed: int
+    global_batch: int
+    shard_digest: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    plan_version: int = PLAN_VERSION
+
+
+@dataclass(frozen=True)
+class RunState:
+    """Everything that a run needs to go on; no loader and no generator has state.
+
+    Attributes:
+        facts: what must not have changed.
+        step: finished steps.
+        world_size: ranks that made them; another number may go on.
+        method: name to tensor, parameters and buffers (banks and queues among them), without wrappers' prefixes.
+        optimizer: from `engine.optim.optimizer_state`.
+        scaler: from `engine.precision.Precision.state`.
+    """
+
+    facts: RunFacts
+    step: int
+    world_size: int
+    method: Mapping[str, Tensor]
+    optimizer: Mapping[str, Any] = field(default_factory=dict)
+    scaler: Mapping[str, Any] = field(default_factory=dict)
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Name of the checkpoint after `step` steps."""
+    return folder / f"step-{step:09d}.pt"
+
+
+def save_checkpoint(folder: Path, state: RunState, *, keep: int = 3, keep_every: int = 0) -> Path:
+    """Write a state, point `latest` to it, then delete older files; called by rank 0 only.
+
+    Args:
+        folder: of the checkpoints, made if needed.
+        state: what to write.
+        keep: newest files that stay.
+        keep_every: files of steps that this divides stay too; 0 for none.
+
+    Raises:
+        RunError: if it cannot be written; older checkpoints are untouched then.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = checkpoint_path(folder, state.step)
+    write_state(path, state)
+    with replacing(folder / "latest") as file:
+        file.write(f"{path.name}\n".encode())
+    for old in _by_age(folder)[keep:]:
+        if old != path and not (keep_every and _step_of(old) % keep_every == 0):
+            old.unlink(missing_ok=True)
+    return path
+
+
+def write_state(path: Path, state: RunState) -> None:
+    """Write one state, atomically."""
+    facts = state.facts
+    content = {
+        "format": FORMAT_VERSION,
+        "plan_version": facts.plan_version,
+        "seed": facts.seed,
+        "global_batch": facts.global_batch,
+        "shard_digest": facts.shard_digest,
+        "config": json.loads(json.dumps(facts.config, default=str)),
+        "step": state.step,
+        "world_size": state.world_size,
+        "method": dict(state.method),
+        "optimizer": dict(state.optimizer),
+        "scaler": dict(state.scaler),
+    }
+    with replacing(path) as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # torch's zip writer wraps the disk's error
+            raise OSError(f"torch could not finish the file ({str(error).splitlines()[0]})") from error
+
+
+def read_checkpoint(path: Path) -> RunState:
+    """The state in a file, tensors on the CPU.
+
+    Raises:
+        InputError: if the file is missing, damaged, foreign, or of another format version.
+    """
+    if not path.is_file():
+        raise InputError(f"there is no checkpoint {path}; give the path of a step-*.pt file or of a run folder")
+    if damage := _damage(path):
+        raise InputError(f"{path} is not a complete checkpoint of intravid: {damage}; give another checkpoint")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        version = content["format"]
+        if version != FORMAT_VERSION:
+            raise InputError(
+                f"{path} has checkpoint format {version}, this intravid reads {FORMAT_VERSION}; use the intravid "
+                "that wrote it, or train anew"
+            )
+        facts = RunFacts(**{entry.name: content.pop(entry.name) for entry in fields(RunFacts)})
+        del content["format"]
+        return RunState(facts=facts, **content)
+    except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path} was not written by intravid pretrain ({str(error).splitlines()[0]}); weights of other programs "
+            "come in by intravid import"
+        ) from error
+
+
+def latest_checkpoint(run: Path) -> Path:
+    """The checkpoint that a path means: the file itself, or the newest of a run or checkpoint folder.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if run.is_file():
+        return run
+    for folder in (run, run / "checkpoints"):
+        pointer = folder / "latest"
+        if pointer.is_file() and (target := folder / pointer.read_text().strip()).is_file():
+            return target
+        if found := _by_age(folder):
+            return found[0]
+    raise InputError(f"there is no checkpoint in {run}; give a step-*.pt file or the folder of a run that has saved")
+
+
+def resume_state(folder: Path, world: World) -> RunState | None:
+    """The newest state that loads, the same on every rank; None where no checkpoint was ever written.
+
+    Rank 0 looks and clears up, the others read the file that it names, so that no two ranks fall back differently. A
+    damaged file is renamed ``*.damaged``, so that it neither counts as kept nor is tried again.
+
+    Raises:
+        InputError: if there are checkpoints and none of them loads.
+    """
+    state, answer = None, None
+    if world.is_main:
+        try:
+            state = _newest_that_loads(folder)
+            answer = state.step if state else None
+        except InputError as error:
+            answer = str(error)
+    answer = world.gather(answer)[0]
+    if isinstance(answer, str):
+        raise InputError(answer)
+    if answer is None:
+        return None
+    return state or read_checkpoint(checkpoint_path(folder, answer))
+
+
+def refuse_changed(then: RunFacts, now: RunFacts, *, source: Path) -> None:
+    """Refuse to go on with other samples than the checkpoint was made with.
+
+    Raises:
+        InputError: naming each setting, both values and what mends it.
+    """
+    settings = {
+        "train.seed": (then.seed, now.seed),
+        "train.global_batch": (then.global_batch, now.global_batch),
+        "the shard set (data.root), by its digest": (then.shard_digest, now.shard_digest),
+        "the plan version of the program": (then.plan_version, now.plan_version),
+    }
+    changed = [f"{name} was {old}, is now {new}" for name, (old, new) in settings.items() if old != new]
+    if changed:
+        raise InputError(
+            f"the run in {source} cannot go on, because its steps would see other clips than before: "
+            f"{'; '.join(changed)}. Set it back (a plan version: with the intravid that began the run), or start a "
+            "new run in another folder"
+        )
+
+
+def backbone_weights(state: RunState) -> dict[str, Tensor]:
+    """The backbone's part of a method's state, without the leading ``backbone.``."""
+    prefix = "backbone."
+    return {name[len(prefix) :]: value for name, value in state.method.items() if name.startswith(prefix)}
+
+
+def _newest_that_loads(folder: Path) -> RunState | None:
+    if not folder.is_dir():
+        return None
+    sweep_leftovers(folder)
+    found = _by_age(folder)
+    for path in found:
+        if damage := _damage(path):
+            aside = path.with_name(f"{path.name}.damaged")
+            _LOG.warning("%s is damaged (%s); it is now %s, and the one before is taken", path, damage, aside.name)
+            path.replace(aside)
+            continue
+        return read_checkpoint(path)
+    if found:
+        raise InputError(
+            f"none of the {len(found)} checkpoints in {folder} is complete; remove the folder to start from the "
+            "beginning, or name another run folder"
+        )
+    return None
+
+
+def _damage(path: Path) -> str | None:
+    # torch.load checks no sums: a flipped bit in a weight would load in silence.
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+            return f"the checksum of its part {broken} is wrong" if broken else None
+    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError) as error:
+        return str(error) or type(error).__name__
+
+
+def _by_age(folder: Path) -> list[Path]:
+    named = [path for path in folder.glob("step-*.pt") if path.stem.removeprefix("step-").isdecimal()]
+    return sorted(named, key=_step_of, reverse=True)
+
+
+def _step_of(path: Path) -> int:
+    return int(path.stem.removeprefix("step-"))

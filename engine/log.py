@@ -1,0 +1,191 @@
+"""What a run tells while it runs: log.jsonl, TensorBoard, heartbeat.json; all by rank 0."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data_process.errors import RunError
+from engine.atomic import replacing
+
+EXACT_KEYS = ("step", "epoch", "losses", "metrics", "lr")
+"""Keys of a record that a killed and resumed run repeats bit for bit (CPU, equal world size); the rest are times."""
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LogRecord:
+    """One line of log.jsonl.
+
+    Losses and metrics are those of this one step, averaged over ranks, not over the interval: so an interval that a
+    stop has cut in two leaves no trace.
+
+    Attributes:
+        step: finished steps.
+        epoch: of that step, from 0.
+        losses: name to weighted value, ``total`` is their sum.
+        metrics: name to value; None where it is not a finite number.
+        lr: used in that step.
+        clips_per_s: clips (samples times views) of all ranks over the interval since the last record.
+        step_s: seconds per step over the interval.
+        data_wait_s: seconds per step of it in which this rank waited for the loader.
+        memory_mb: largest memory allocated on the GPU so far (MiB); None on the CPU.
+    """
+
+    step: int
+    epoch: int
+    losses: Mapping[str, float]
+    metrics: Mapping[str, float | None]
+    lr: float
+    clips_per_s: float
+    step_s: float
+    data_wait_s: float
+    memory_mb: float | None
+
+
+class RunLog:
+    """Appends records to log.jsonl, and to TensorBoard where it is installed.
+
+    Args:
+        run_dir: folder of the run, made if needed.
+        resumed_at: finished steps of the checkpoint that the run goes on from; later records are dropped, since
+            those steps come again.
+        tensorboard: write ``tensorboard/`` too, if the package is there.
+
+    Raises:
+        RunError: if the log cannot be written.
+    """
+
+    def __init__(self, run_dir: Path, *, resumed_at: int = 0, tensorboard: bool = True) -> None:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        self._path = run_dir / "log.jsonl"
+        truncate_log(self._path, resumed_at)
+        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 - lives as long as the run
+        self._board = _board(run_dir / "tensorboard", resumed_at) if tensorboard else None
+
+    def write(self, record: LogRecord) -> None:
+        """Append one record; it survives a killed process at once, a power loss after `sync`."""
+        try:
+            self._file.write(json.dumps(asdict(record), allow_nan=False) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise RunError(f"cannot write {self._path}: {error.strerror}; make room, then start again") from error
+        if self._board is not None:
+            for name, value in _scalars(record).items():
+                self._board.add_scalar(name, value, record.step)
+
+    def sync(self) -> None:
+        """Make the log durable; called before a checkpoint, so that the log never lags behind it."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the files."""
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """All whole records of a log.jsonl; half a line at its end (a killed process) is left out."""
+    records = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            _LOG.warning("%s line %d is not a whole record and is left out", path, number)
+    return records
+
+
+def truncate_log(path: Path, step: int) -> None:
+    """Drop records of later steps than `step`, atomically; nothing happens where there is none."""
+    if not path.exists():
+        return
+    text = path.read_bytes()
+    kept = [record for record in read_log(path) if record["step"] <= step]
+    wanted = "".join(json.dumps(record) + "\n" for record in kept).encode()
+    if wanted != text:
+        with replacing(path) as file:
+            file.write(wanted)
+
+
+class Heartbeat:
+    """Writes heartbeat.json (step, time, state), so that a watchdog outside can tell a hang from work.
+
+    Args:
+        run_dir: folder of the run.
+        every_s: least time between two writings.
+    """
+
+    def __init__(self, run_dir: Path, *, every_s: float = 10.0) -> None:
+        self._path, self._every_s, self._last = run_dir / "heartbeat.json", every_s, -math.inf
+
+    def beat(self, step: int, *, state: str = "running") -> None:
+        """Say that `step` steps are finished; a state other than ``running`` is written whatever the time."""
+        now = time.monotonic()
+        if state == "running" and now - self._last < self._every_s:
+            return
+        self._last = now
+        beat = {"step": step, "state": state, "time": time.time(), "host": socket.gethostname(), "pid": os.getpid()}
+        with replacing(self._path) as file:
+            file.write(json.dumps(beat).encode())
+
+
+class IntervalMeter:
+    """Speed since the last reading.
+
+    Args:
+        wait_s: seconds that the loader had been waited for when the measuring began.
+    """
+
+    def __init__(self, wait_s: float) -> None:
+        self._start, self._wait_s, self._steps = time.perf_counter(), wait_s, 0
+
+    def count(self) -> None:
+        """Count a finished step."""
+        self._steps += 1
+
+    def read(self, wait_s: float, *, clips_per_step: int) -> dict[str, float]:
+        """Speed fields of a `LogRecord` over the interval; starts the next one."""
+        now = time.perf_counter()
+        step_s = (now - self._start) / max(1, self._steps)
+        waited = (wait_s - self._wait_s) / max(1, self._steps)
+        self._start, self._wait_s, self._steps = now, wait_s, 0
+        return {"clips_per_s": clips_per_step / max(step_s, 1e-9), "step_s": step_s, "data_wait_s": waited}
+
+
+def finite_or_none(values: Mapping[str, float]) -> dict[str, float | None]:
+    """The same numbers with None for NaN and infinity, which JSON does not know."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def allocated_mb(device: torch.device) -> float | None:
+    """Largest memory allocated on a GPU so far, MiB; None on the CPU."""
+    return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
+
+
+def _board(folder: Path, resumed_at: int) -> Any:
+    if find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=resumed_at + 1 if resumed_at else None)
+
+
+def _scalars(record: LogRecord) -> dict[str, float]:
+    groups = {"loss": record.losses, "metric": record.metrics}
+    named = {f"{group}/{name}": value for group, values in groups.items() for name, value in values.items()}
+    speed = ("lr", "clips_per_s", "step_s", "data_wait_s", "memory_mb")
+    named |= {f"run/{name}": getattr(record, name) for name in speed}
+    return {name: value for name, value in named.items() if value is not None}

@@ -1,0 +1,132 @@
+"""The optimizer: plain torch by default, fused where it pays, NVIDIA apex where it is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from data_process.errors import InputError
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """How gradients become weights.
+
+    Attributes:
+        name: ``sgd`` (with momentum) or ``adamw``.
+        lr: learning rate at the schedule's value 1, for the global batch as it is; never scaled behind the scenes.
+        momentum: of SGD.
+        nesterov: Nesterov's form of it.
+        betas: of AdamW.
+        weight_decay: of both; decoupled in AdamW.
+        decay_all: decay norm weights and biases too, as the four papers' code does; False leaves out all parameters
+            with fewer than two dimensions.
+        clip_norm: largest norm of all gradients together; 0 for no clipping.
+        fused: ``auto`` is torch's fused kernel on a GPU and its plain one on the CPU; ``torch`` asks for the fused one
+            anywhere; ``apex`` for NVIDIA apex (GPU only).
+    """
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.01
+    momentum: float = 0.9
+    nesterov: bool = False
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 1e-4
+    decay_all: bool = True
+    clip_norm: float = 0.0
+    fused: Literal["auto", "torch", "apex"] = "auto"
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0 or min(self.weight_decay, self.clip_norm) < 0 or not 0 <= self.momentum < 1:
+            raise InputError(
+                "optim.lr must be positive, optim.weight_decay and optim.clip_norm not negative, optim.momentum in "
+                f"[0, 1); got {self.lr}, {self.weight_decay}, {self.clip_norm}, {self.momentum}"
+            )
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"optim.betas must lie in [0, 1), got {self.betas}")
+        if self.nesterov and self.momentum == 0:
+            raise InputError("optim.nesterov needs optim.momentum above 0")
+
+
+def build_optimizer(config: OptimConfig, module: nn.Module, *, device: torch.device) -> Optimizer:
+    """Optimizer over all parameters of a module that want a gradient.
+
+    Raises:
+        InputError: if nothing is trainable, or apex is asked for and not there.
+    """
+    groups = parameter_groups(module, weight_decay=config.weight_decay, decay_all=config.decay_all)
+    if config.fused == "apex":
+        return _apex(config, groups, device)
+    fused = True if config.fused == "torch" or device.type == "cuda" else None
+    if config.name == "adamw":
+        return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=fused)
+    return torch.optim.SGD(
+        groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused
+    )  # weight decay stands in the groups
+
+
+def parameter_groups(module: nn.Module, *, weight_decay: float, decay_all: bool) -> list[dict[str, Any]]:
+    """Groups for an optimizer; with `decay_all` one, else one that decays and one (norms, biases) that does not."""
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if not trainable:
+        raise InputError(f"{type(module).__name__} has no trainable parameter")
+    if decay_all:
+        return [{"params": trainable, "weight_decay": weight_decay}]
+    matrices = [parameter for parameter in trainable if parameter.ndim >= 2]
+    vectors = [parameter for parameter in trainable if parameter.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
+    """Use `lr` in the next step."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+def optimizer_state(optimizer: Optimizer) -> dict[str, Any]:
+    """What a checkpoint keeps: torch's state and the kind of optimizer that it belongs to."""
+    return {"kind": type(optimizer).__name__, **optimizer.state_dict()}
+
+
+def restore_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Take moments and counters from a checkpoint; learning rate, decay and the like stay as configured now.
+
+    torch's own `load_state_dict` would bring the old settings back in silence.
+
+    Raises:
+        InputError: if the state belongs to another kind of optimizer or another set of parameters.
+    """
+    kind = type(optimizer).__name__
+    if state["kind"] != kind:
+        raise InputError(
+            f"the checkpoint was trained with {state['kind']}, but optim.name gives {kind}; set optim.name (and "
+            "optim.fused) as before, or start a new run in another folder"
+        )
+    now = optimizer.state_dict()["param_groups"]
+    then = state["param_groups"]
+    if [len(group["params"]) for group in then] != [len(group["params"]) for group in now]:
+        raise InputError(
+            "the checkpoint's optimizer has other parameter groups than the one configured now; set optim.decay_all "
+            "and the method's settings as before, or start a new run in another folder"
+        )
+    optimizer.load_state_dict({"state": state["state"], "param_groups": now})
+
+
+def _apex(config: OptimConfig, groups: list[dict[str, Any]], device: torch.device) -> Optimizer:
+    if device.type != "cuda":
+        raise InputError("optim.fused apex needs a GPU; set optim.fused to auto")
+    try:
+        from apex import optimizers  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise InputError(
+            "optim.fused is apex, but NVIDIA apex is not installed: pip install git+https://github.com/NVIDIA/apex "
+            "(its CUDA extensions have to be built), or set optim.fused to auto"
+        ) from error
+    if config.name == "adamw":
+        return optimizers.FusedAdam(groups, lr=config.lr, betas=config.betas, adam_w_mode=True)
+    return optimizers.FusedSGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)

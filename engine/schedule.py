@@ -1,0 +1,65 @@
+"""The learning rate of every step: a pure function of the step's number, so that nothing has to be saved."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from data_process.errors import InputError
+
+Schedule = Callable[[int], float]
+"""Step (from 0) to the learning rate used in it."""
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """How the learning rate changes.
+
+    Attributes:
+        name: ``constant``; ``multistep``: times `factor` at each milestone; ``cosine``: half a cosine from the full
+            rate after the warm-up to `final_lr` at the end.
+        warmup: steps over which the rate rises in a line; step s of them uses (s + 1) / warmup of it.
+        milestones: epochs after whose end the rate falls (IIC: 45, 90, 125, 160, ``train_ssl.py`` line 301).
+        factor: of each fall.
+        final_lr: where the cosine ends; reached at the step after the last.
+    """
+
+    name: Literal["constant", "multistep", "cosine"] = "constant"
+    warmup: int = 0
+    milestones: tuple[float, ...] = (45, 90, 125, 160)
+    factor: float = 0.2
+    final_lr: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.warmup < 0 or self.final_lr < 0 or self.factor <= 0:
+            raise InputError(
+                "schedule.warmup and schedule.final_lr must not be negative, schedule.factor must be positive; got "
+                f"{self.warmup}, {self.final_lr}, {self.factor}"
+            )
+        if list(self.milestones) != sorted(self.milestones):
+            raise InputError(f"schedule.milestones must rise, got {self.milestones}")
+
+
+def build_schedule(config: ScheduleConfig, *, base_lr: float, num_steps: int, steps_per_epoch: int) -> Schedule:
+    """The schedule of a run of `num_steps` steps.
+
+    Raises:
+        InputError: if the warm-up is longer than the run.
+    """
+    if config.warmup > num_steps:
+        raise InputError(f"schedule.warmup ({config.warmup}) must not exceed the run's {num_steps} steps")
+
+    def learning_rate(step: int) -> float:
+        rise = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
+        if config.name == "multistep":
+            return rise * base_lr * config.factor ** sum(step >= m * steps_per_epoch for m in config.milestones)
+        if config.name == "cosine":
+            if step < config.warmup:
+                return rise * base_lr
+            progress = (step - config.warmup) / max(1, num_steps - config.warmup)
+            return config.final_lr + (base_lr - config.final_lr) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+        return rise * base_lr
+
+    return learning_rate

@@ -1,0 +1,108 @@
+"""One clip of consecutive (or strided) frames per video with a random crop, and what IIC adds to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from data_process.records import VideoRecord
+from pipelines.draw import ColourJitter, clip_frames, looped, random_area_box, random_start, resized_crop
+from pipelines.plan import Box, ClipPlan, SamplePlan
+
+IntraNegative = Literal["repeat", "shuffle", "none"]
+"""How a clip's temporal order is destroyed."""
+
+
+@dataclass(frozen=True)
+class ClipDraw:
+    """How a training clip is drawn; the defaults are IIC's (a random crop and nothing else).
+
+    Attributes:
+        num_frames: T, frames a clip.
+        stride: video frames from one to the next.
+        size: output height and width, pixels.
+        resize: (height, width) that frames are thought to be resized to before the random crop of `size`.
+        area: None; or instead of `resize` a square whose area is uniform in this range of shares of the largest.
+        flip: probability of a mirror image.
+        turn: whether quarter turns are drawn, all four equally likely.
+        colour: colour changes.
+        drop_last_frame: leave out the last frame of a video, as IIC does because flow has one frame less.
+    """
+
+    num_frames: int = 16
+    stride: int = 1
+    size: int = 112
+    resize: tuple[int, int] = (128, 171)
+    area: tuple[float, float] | None = None
+    flip: float = 0.0
+    turn: bool = False
+    colour: ColourJitter = field(default_factory=ColourJitter)
+    drop_last_frame: bool = True
+
+    def __post_init__(self) -> None:
+        if self.area is None and min(self.resize) < self.size:
+            raise ValueError(f"a crop of {self.size} pixels does not fit into frames resized to {self.resize}")
+
+    @property
+    def operations(self) -> frozenset[str]:
+        """Names out of `pipelines.plan.OPERATIONS` that clips may need."""
+        return self.colour.operations | ({"flip"} if self.flip else set()) | ({"turn"} if self.turn else set())
+
+    def draw(self, rng: np.random.Generator, record: VideoRecord) -> ClipPlan:
+        """A clip at a uniform start; videos shorter than it begin again from their first frame."""
+        length = max(1, record.num_frames - self.drop_last_frame)
+        start = random_start(rng, video_frames=length, num_frames=self.num_frames, stride=self.stride)
+        frames = looped(clip_frames(start, num_frames=self.num_frames, stride=self.stride), length)
+        box = self._box(rng, record)
+        flip, turns = rng.random() < self.flip, int(rng.integers(0, 4)) if self.turn else 0
+        return ClipPlan(
+            frames, box, flip=bool(flip), quarter_turns=turns, photometric=(self.colour.draw(rng),)
+        )  # fmt: skip
+
+    def _box(self, rng: np.random.Generator, record: VideoRecord) -> Box:
+        if self.area is not None:
+            return random_area_box(rng, height=record.height, width=record.width, area=self.area)
+        top, left = (int(rng.integers(0, side - self.size + 1)) for side in self.resize)
+        return resized_crop(
+            top, left, crop=self.size, resized=self.resize, height=record.height, width=record.width
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class BankPlanner:
+    """A clip, the bank rows it is compared with, and how its order is destroyed.
+
+    Attributes:
+        clip: how the clip is drawn.
+        num_rows: N, rows of the bank.
+        num_negatives: K; rows are uniform over all N with replacement, the sample's own not excluded.
+        intra_negative: repeat gives the target ``intra_frame`` () int64, shuffle ``intra_order`` (4,) int64.
+    """
+
+    clip: ClipDraw
+    num_rows: int
+    num_negatives: int
+    intra_negative: IntraNegative
+
+    def __call__(self, rng: np.random.Generator, record: VideoRecord) -> SamplePlan:
+        """Draw one sample."""
+        clip = self.clip.draw(rng, record)
+        targets: dict[str, np.ndarray] = {
+            "negatives": rng.integers(0, self.num_rows, self.num_negatives, dtype=np.int64)
+        }
+        if self.intra_negative == "repeat":
+            targets["intra_frame"] = np.array(rng.integers(0, self.clip.num_frames), dtype=np.int64)
+        elif self.intra_negative == "shuffle":
+            targets["intra_order"] = swapped_chunks(rng)
+        return SamplePlan((clip,), targets)
+
+
+def swapped_chunks(rng: np.random.Generator, num_chunks: int = 4) -> np.ndarray:
+    """0..num_chunks-1 with two different places swapped, all pairs equally likely, int64."""
+    order = np.arange(num_chunks, dtype=np.int64)
+    first = int(rng.integers(0, num_chunks))
+    second = (first + int(rng.integers(1, num_chunks))) % num_chunks
+    order[[first, second]] = order[[second, first]]
+    return order

@@ -1,0 +1,40 @@
+"""What is derived from a clip on the device: residual frames, and clips whose temporal order is destroyed.
+
+Clips are (B, C, T, H, W), B clips of T frames.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def residual(clips: Tensor, *, rescale: bool = True) -> Tensor:
+    """Each frame minus the one before; frame 0 minus the last (IIC, ``diff`` in ``train_ssl.py``).
+
+    Args:
+        clips: RGB in [0, 1].
+        rescale: give (difference + 1) / 2 in [0, 1], as in pretraining and retrieval; fine-tuning uses the difference.
+    """
+    difference = clips - torch.roll(clips, 1, dims=2)
+    return (difference + 1.0) / 2.0 if rescale else difference
+
+
+def repeat_frame(clips: Tensor, frame: Tensor) -> Tensor:
+    """Clips that show one of their frames all the time; `frame` is (B,) int64."""
+    still = clips[torch.arange(len(clips), device=clips.device), :, frame]
+    return still.unsqueeze(2).expand_as(clips)
+
+
+def reorder_chunks(clips: Tensor, order: Tensor) -> Tensor:
+    """Clips cut into equal chunks of time that are put in another order.
+
+    Args:
+        clips: T must divide by the number of chunks.
+        order: (B, number of chunks) int64; chunk `order[b, k]` of clip b comes k-th.
+    """
+    chunks = order.shape[1]
+    length = clips.shape[2] // chunks
+    frames = order.unsqueeze(2) * length + torch.arange(length, device=clips.device)
+    index = frames.flatten(1)[:, None, :, None, None].expand_as(clips)
+    return torch.gather(clips, 2, index)

@@ -1,0 +1,98 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from data_process.errors import InputError
+from engine.optim import OptimConfig, build_optimizer, optimizer_state, restore_optimizer, set_learning_rate
+
+CPU = torch.device("cpu")
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+
+
+def one_step(module, optimizer, seed=0):
+    inputs = torch.from_numpy(np.random.default_rng(seed).normal(size=(8, 3)).astype(np.float32))
+    optimizer.zero_grad()
+    module(inputs).pow(2).mean().backward()
+    optimizer.step()
+
+
+def test_sgd_follows_the_written_out_momentum_rule():
+    module = nn.Linear(2, 1, bias=False)
+    weight = module.weight.detach().clone()
+    optimizer = build_optimizer(OptimConfig(lr=0.1, momentum=0.9, weight_decay=0.01), module, device=CPU)
+    velocity = torch.zeros_like(weight)
+    for _ in range(3):
+        optimizer.zero_grad()
+        module(torch.ones(1, 2)).sum().backward()
+        optimizer.step()
+        velocity = 0.9 * velocity + 1.0 + 0.01 * weight
+        weight = weight - 0.1 * velocity
+    torch.testing.assert_close(module.weight.detach(), weight)
+
+
+def test_decay_reaches_all_parameters_by_default_and_only_matrices_otherwise():
+    everything = build_optimizer(OptimConfig(weight_decay=0.5), network(), device=CPU)
+    assert [(len(group["params"]), group["weight_decay"]) for group in everything.param_groups] == [(6, 0.5)]
+    matrices = build_optimizer(OptimConfig(weight_decay=0.5, decay_all=False), network(), device=CPU)
+    assert [(len(group["params"]), group["weight_decay"]) for group in matrices.param_groups] == [(2, 0.5), (4, 0.0)]
+
+
+def test_frozen_parameters_are_left_out():
+    module = network()
+    module[0].requires_grad_(False)
+    optimizer = build_optimizer(OptimConfig(), module, device=CPU)
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == 4
+    with pytest.raises(InputError, match="no trainable parameter"):
+        build_optimizer(OptimConfig(), module.requires_grad_(False), device=CPU)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_restored_optimizer_goes_on_bit_for_bit_with_the_new_settings(name):
+    unbroken, resumed = network(), network()
+    first = build_optimizer(OptimConfig(name, lr=0.1), unbroken, device=CPU)
+    one_step(unbroken, first)
+    second = build_optimizer(OptimConfig(name, lr=0.1, weight_decay=0.25), resumed, device=CPU)
+    resumed.load_state_dict(unbroken.state_dict())
+    restore_optimizer(second, copy.deepcopy(optimizer_state(first)))
+    assert second.param_groups[0]["weight_decay"] == 0.25
+    second.param_groups[0]["weight_decay"] = first.param_groups[0]["weight_decay"]
+    for seed in (1, 2):
+        one_step(unbroken, first, seed)
+        one_step(resumed, second, seed)
+    assert all(torch.equal(a, b) for a, b in zip(unbroken.parameters(), resumed.parameters(), strict=True))
+
+
+def test_another_kind_of_optimizer_is_refused_by_name():
+    state = optimizer_state(build_optimizer(OptimConfig("sgd"), network(), device=CPU))
+    with pytest.raises(InputError, match=r"trained with SGD, but optim\.name gives AdamW"):
+        restore_optimizer(build_optimizer(OptimConfig("adamw"), network(), device=CPU), state)
+
+
+def test_other_parameter_groups_are_refused():
+    state = optimizer_state(build_optimizer(OptimConfig(), network(), device=CPU))
+    with pytest.raises(InputError, match=r"optim\.decay_all"):
+        restore_optimizer(build_optimizer(OptimConfig(decay_all=False), network(), device=CPU), state)
+
+
+def test_the_learning_rate_is_set_in_every_group():
+    optimizer = build_optimizer(OptimConfig(decay_all=False), network(), device=CPU)
+    set_learning_rate(optimizer, 0.125)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.125, 0.125]
+
+
+def test_apex_without_a_gpu_names_the_setting():
+    with pytest.raises(InputError, match=r"optim\.fused"):
+        build_optimizer(OptimConfig(fused="apex"), network(), device=CPU)
+
+
+@pytest.mark.parametrize("wrong", [{"lr": 0.0}, {"momentum": 1.0}, {"betas": (0.9, 1.0)}, {"clip_norm": -1.0}])
+def test_impossible_settings_are_refused_when_built(wrong):
+    with pytest.raises(InputError, match=f"optim.{next(iter(wrong))}"):
+        OptimConfig(**wrong)

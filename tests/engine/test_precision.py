@@ -1,0 +1,49 @@
+import pytest
+import torch
+from torch import nn
+
+from engine.precision import Precision, PrecisionConfig
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_products_run_in_the_configured_format(name, dtype):
+    with Precision(PrecisionConfig(name), CPU).autocast():
+        assert nn.Linear(2, 2)(torch.ones(1, 2)).dtype == dtype
+
+
+def _trained(precision, clip_norm=0.0, scale=1.0):
+    weight = nn.Parameter(torch.zeros(2))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    precision.backward((weight * torch.tensor([3.0, 4.0]) * scale).sum())
+    precision.step(optimizer, [weight], clip_norm=clip_norm)
+    return weight.detach()
+
+
+def test_clipping_bounds_the_norm_of_all_gradients_together():
+    precision = Precision(PrecisionConfig(), CPU)
+    torch.testing.assert_close(_trained(precision), torch.tensor([-3.0, -4.0]))
+    torch.testing.assert_close(_trained(precision, clip_norm=1.0), torch.tensor([-0.6, -0.8]), rtol=1e-5, atol=0)
+
+
+def test_fp16_scales_the_loss_and_clips_the_true_gradient():
+    precision = Precision(PrecisionConfig("fp16"), CPU)
+    assert precision.state()["scale"] > 1
+    torch.testing.assert_close(_trained(precision, clip_norm=1.0), torch.tensor([-0.6, -0.8]), rtol=1e-5, atol=0)
+
+
+def test_an_overflowing_fp16_step_is_left_out_and_its_scale_survives_a_restart():
+    precision, again = Precision(PrecisionConfig("fp16"), CPU), Precision(PrecisionConfig("fp16"), CPU)
+    before = precision.state()["scale"]
+    assert torch.equal(_trained(precision, scale=float("inf")), torch.zeros(2))
+    assert precision.state()["scale"] < before
+    again.restore(precision.state())
+    assert again.state() == precision.state()
+
+
+def test_a_scale_of_another_format_is_not_taken_over():
+    precision = Precision(PrecisionConfig("fp16"), CPU)
+    before = precision.state()
+    precision.restore(Precision(PrecisionConfig("fp32"), CPU).state())
+    assert precision.state() == before

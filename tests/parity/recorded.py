@@ -1,0 +1,113 @@
+"""Recorded inputs and outputs of the original implementations: where they lie, and the recipe of their weights.
+
+Files are looked for under $INTRAVID_VECTORS, else in `../shared/reference/vectors` beside the repository, else in
+`tests/vectors`.
+"""
+
+import importlib
+import inspect
+import os
+import re
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from models.backbone import Backbone
+
+_REPOSITORY = Path(__file__).parents[2]
+
+
+def vectors_root() -> Path:
+    """The folder with one sub-folder a method."""
+    if "INTRAVID_VECTORS" in os.environ:
+        return Path(os.environ["INTRAVID_VECTORS"])
+    beside = _REPOSITORY.parent / "shared" / "reference" / "vectors"
+    return beside if beside.is_dir() else _REPOSITORY / "tests" / "vectors"
+
+
+def found(method: str, pattern: str = "*.npz") -> list[Path]:
+    """Recorded files of a method, by name; an empty folder is an error of the set-up, not a pass."""
+    paths = sorted((vectors_root() / method).glob(pattern))
+    if not paths and not (vectors_root() / method).is_dir():
+        raise FileNotFoundError(f"{vectors_root() / method} does not exist; INTRAVID_VECTORS names another folder")
+    return paths
+
+
+def load(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of a file."""
+    with np.load(path) as arrays:
+        return dict(arrays)
+
+
+def name(path: Path) -> str:
+    """Test id of a file."""
+    return path.stem
+
+
+def recorded_input(shape: tuple[int, ...], seed: int) -> torch.Tensor:
+    """The clip that was fed, (N, C, T, H, W) float32."""
+    return torch.from_numpy(np.random.RandomState(seed).uniform(0, 1, size=shape).astype(np.float32))
+
+
+def filled(key: str, shape: torch.Size) -> np.ndarray:
+    """Value of a state entry under its original key (README, "Key-addressed initialisation")."""
+    if key.endswith("num_batches_tracked"):
+        return np.zeros(tuple(shape), dtype=np.int64)
+    rs = np.random.RandomState(zlib.crc32(key.encode()))
+    if key.endswith("running_var"):
+        return rs.uniform(0.5, 1.5, size=shape).astype(np.float32)
+    z = rs.standard_normal(size=shape)
+    if key.endswith("running_mean"):
+        z = 0.1 * z
+    elif len(shape) >= 2:
+        z = z * np.sqrt(2 / np.prod(shape[1:]))
+    elif key.endswith("weight"):
+        z = 1 + 0.1 * z
+    else:
+        z = 0.05 * z
+    return z.astype(np.float32)
+
+
+def backbone_module(stem: str):
+    """Module of `models.backbones` that a recorded name begins with, or None where there is none yet."""
+    folder = _REPOSITORY / "models" / "backbones"
+    words = stem.split("_")
+    for count in range(len(words), 0, -1):
+        candidate = "_".join(words[:count])
+        if (folder / f"{candidate}.py").is_file():
+            return importlib.import_module(f"models.backbones.{candidate}")
+    return None
+
+
+def make_backbone(module, *, out_dim: int, state_keys: list[str]) -> Backbone:
+    """The recorded network: size from its feature, depth from its keys, weights from the fill recipe."""
+    kinds = [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value) and issubclass(value, Backbone) and value.__module__ == module.__name__
+    ]
+    (kind,) = kinds
+    settings = {}
+    if "layers" in inspect.signature(kind).parameters:
+        settings["layers"] = _layers(state_keys)
+    backbone = kind(**settings)
+    if backbone.out_dim != out_dim:
+        backbone = kind(**settings, width=64 * out_dim // backbone.out_dim)
+    state = {
+        key: torch.from_numpy(filled(module.original_key(key), value.shape))
+        for key, value in backbone.state_dict().items()
+    }
+    backbone.load_state_dict(state)
+    return backbone
+
+
+def _layers(state_keys: list[str]) -> tuple[int, ...]:
+    """Blocks a stage, counted in original keys such as `conv3.blocks.0.conv1...`."""
+    counts = {}
+    for key in state_keys:
+        if match := re.match(r"conv([2-5])\.(block1|blocks\.(\d+))\.", key):
+            block = 1 if match[2] == "block1" else int(match[3]) + 2
+            counts[match[1]] = max(counts.get(match[1], 0), block)
+    return tuple(counts[stage] for stage in "2345")
