@@ -169,7 +169,9 @@ def known_keys(made: ArgumentParser, recipe: Path) -> list[str]:
     import inspect
 
     settings = [name for name in inspect.signature(kind).parameters if name != "facts"]
-    return names + [f"method.{name}" for name in settings] + [f"method.init_args.{name}" for name in settings] + settings
+    return (
+        names + [f"method.{name}" for name in settings] + [f"method.init_args.{name}" for name in settings] + settings
+    )
 
 
 def _import(path: str) -> Any:
