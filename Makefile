@@ -50,7 +50,7 @@ demo: $(STAMP)
 	@$(BIN)/intravid demo
 
 test: lint
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup $(TESTS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(TESTS)
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .

@@ -245,7 +245,6 @@ ONE_FRAME = {
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("decoded motion videos")
 @pytest.mark.parametrize("which", ONE_FRAME)
 def test_one_frame_says_nothing_about_the_class(videos, which):
     frames, classes = videos
@@ -255,7 +254,6 @@ def test_one_frame_says_nothing_about_the_class(videos, which):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("decoded motion videos")
 def test_the_mean_of_all_frames_shows_the_class(videos):
     frames, classes = videos
     accuracy, _ = read_classes(frames.mean(axis=1), classes)
@@ -277,7 +275,6 @@ def pictures_without_codec(num_frames=2):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("decoded motion videos")
 @pytest.mark.parametrize(
     ("motion", "bias"),
     [
@@ -295,7 +292,6 @@ def test_a_biased_pose_in_one_class_of_eight_would_be_found_out(monkeypatch, mot
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("decoded motion videos")
 def test_a_blink_smeared_over_a_frame_would_be_found_out():
     frames = pictures_without_codec(num_frames=6)
     blinking = labels() == CLASSES.index("blink")
@@ -337,7 +333,6 @@ def knn_accuracy(values, classes):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("decoded motion videos")
 def test_frozen_clips_of_several_times_are_no_single_frame_control_but_one_repeated_frame_is(videos):
     frames, classes = videos
     times = np.linspace(0, frames.shape[1] - 1, 5).astype(int)
