@@ -38,7 +38,7 @@ def usage() -> str:
 
         example:
           intravid build videos/ shards/ && intravid pretrain configs/smoke/iic.yaml --data.root shards/
-        """).format(rows=rows.strip())
+        """).format(rows=rows)
 
 
 def main(arguments: list[str] | None = None) -> int:
