@@ -6,6 +6,7 @@ N videos, D features.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,11 +64,16 @@ class EvalConfig:
     linear_l2: float = 1e-3
 
     def __post_init__(self) -> None:
-        counts = (self.num_clips, self.num_frames, self.stride, self.size, self.batch_size, self.neighbours)
-        if min(counts) < 1 or not self.ks or min(self.ks) < 1:
-            raise InputError("eval: clips, frames, stride, size, batch_size, neighbours and ks must be at least 1")
+        for name in ("num_clips", "num_frames", "stride", "size", "batch_size", "neighbours"):
+            if getattr(self, name) < 1:
+                raise InputError(f"eval.{name} must be at least 1, got {getattr(self, name)}")
+        if min(self.ks, default=0) < 1:
+            raise InputError(f"eval.ks needs one or more numbers from 1, got {self.ks}")
         if self.temperature <= 0 or self.linear_l2 < 0:
-            raise InputError("eval.temperature must be positive, eval.linear_l2 not negative")
+            raise InputError(
+                "eval.temperature must be positive, eval.linear_l2 not negative; got "
+                f"{self.temperature} and {self.linear_l2}"
+            )
 
 
 @dataclass(frozen=True)
@@ -106,18 +112,19 @@ def extract_features(
         batches: of this rank, views are clips.
         config: which features.
         world: ranks whose parts follow each other.
-        label: of the progress display.
+        label: of the progress display, which only rank 0 shows.
         total: videos of this rank.
     """
     was_training = backbone.training
     backbone.eval()
     rows = []
     try:
-        with show_progress(label, total, unit="videos") as progress:
+        with show_progress(label, total, unit="videos") if world.is_main else nullcontext() as progress:
             for batch in batches:
                 features = [clip_features(backbone, clip, config).float() for clip in batch.clips]
                 rows.append(torch.stack(features).mean(dim=0).cpu())
-                progress.advance(len(batch))
+                if progress:
+                    progress.advance(len(batch))
     finally:
         backbone.train(was_training)
     mine = torch.cat(rows) if rows else torch.empty(0, 0)

@@ -21,7 +21,7 @@ def knn_votes(
     mean: Tensor | None = None,
     chunk: int = 1024,
 ) -> Tensor:
-    """Sum of exp(cosine / temperature) of the k nearest gallery videos by class, (Q, num_classes).
+    """Sum of exp(cosine / temperature) of the k nearest gallery videos by class, (Q, num_classes) float64.
 
     Args:
         query: (Q, D).
@@ -34,7 +34,7 @@ def knn_votes(
         chunk: queries side by side.
     """
     k = min(neighbours, len(gallery))
-    votes = torch.zeros(len(query), num_classes, dtype=query.dtype)
+    votes = torch.zeros(len(query), num_classes, dtype=torch.float64)
     for first in range(0, len(query), chunk):
         similarity = cosine_similarity(query[first : first + chunk], gallery, mean=mean)
         nearest = torch.argsort(similarity, dim=1, descending=True, stable=True)[:, :k]

@@ -56,7 +56,9 @@ class Reporter:
             wait_s: seconds that the loader was waited for so far.
             clips_per_step: of all ranks.
         """
-        values = self._world.mean({("loss", name): value for name, value in losses.items()} | _keyed(metrics))
+        named = {("loss", name): value for name, value in losses.items()}
+        named |= {("metric", name): value for name, value in metrics.items()}
+        values = self._world.mean(named)
         speed = self._meter.read(wait_s, clips_per_step=clips_per_step)
         if not self._sinks:
             return
@@ -83,10 +85,6 @@ class Reporter:
         """Say in the heartbeat how the run was left."""
         if self._sinks:
             self._sinks[1].beat(step, state=state)
-
-
-def _keyed(metrics: Mapping[str, Tensor]) -> dict[tuple[str, str], Tensor]:
-    return {("metric", name): value for name, value in metrics.items()}
 
 
 @contextmanager

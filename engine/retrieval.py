@@ -18,7 +18,11 @@ def average_clips(values: Tensor) -> Tensor:
 
 
 def cosine_similarity(query: Tensor, gallery: Tensor, *, mean: Tensor | None = None) -> Tensor:
-    """Cosines (Q, N) of queries (Q, D) and gallery (N, D), after subtracting `mean` (D,) from both if given."""
+    """Cosines (Q, N) float64 of queries (Q, D) and gallery (N, D), after subtracting `mean` (D,) from both if given.
+
+    In float32 the rounding of a product depends on how many rows are multiplied at once, and with it who is nearest.
+    """
+    query, gallery = query.double(), gallery.double()
     if mean is not None:
         query, gallery = query - mean, gallery - mean
     return functional.normalize(query, dim=1) @ functional.normalize(gallery, dim=1).T

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -232,13 +233,22 @@ class _NamedScalars(nn.Module):
         return dict(output.losses), dict(output.metrics)
 
 
+# Banks and queues are kept equal by the method, and rewriting buffers between two forwards of one step would break the
+# graph, so DDP leaves them alone after the start. torch 2.13 renamed the option.
+_BUFFER_OPTION = (
+    "forward_sync_buffers"
+    if "forward_sync_buffers" in signature(nn.parallel.DistributedDataParallel).parameters
+    else "broadcast_buffers"
+)
+
+
 def _wrapped(module: nn.Module, config: TrainConfig, world: World) -> nn.Module:
     if world.world_size > 1:
+        leave_buffers: dict[str, Any] = {_BUFFER_OPTION: False}
         module = nn.parallel.DistributedDataParallel(
             module,
             device_ids=[world.device] if world.device.type == "cuda" else None,
-            # Banks and queues are kept equal by the method; spreading rank 0's would undo the others' statistics.
-            broadcast_buffers=False,
+            **leave_buffers,
             gradient_as_bucket_view=True,
             static_graph=config.static_graph,
         )

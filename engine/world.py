@@ -7,13 +7,15 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from data_process.errors import InputError, RunError
+
+Name = TypeVar("Name")
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class World:
             dist.all_reduce(tensor, op=dist.ReduceOp.MAX, group=self.control)
         return int(tensor.item())
 
-    def mean(self, values: Mapping[str, Tensor]) -> dict[str, float]:
+    def mean(self, values: Mapping[Name, Tensor]) -> dict[Name, float]:
         """Mean over ranks of named scalars, summed in float64; waits for the device. All ranks name the same."""
         if not values:
             return {}

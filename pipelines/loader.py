@@ -203,7 +203,7 @@ def to_view_batch(planned: PlannedBatch, clips: tuple[Tensor, ...], device: torc
     """Clips, targets and indices as one batch on a device; pinned and asynchronous where that is a GPU."""
     batch = ViewBatch(
         clips=clips,
-        index=torch.from_numpy(planned.index),
+        index=torch.from_numpy(planned.index.copy()),
         targets={name: torch.from_numpy(value) for name, value in planned.targets.items()},
     )
     if device.type == "cpu":

@@ -15,6 +15,7 @@ from engine.stop import StopFlag
 from engine.trainer import train
 from engine.world import World
 from models.backbone import Backbone
+from models.gather import gather_rows
 from models.method import Method, MethodOutput
 from pipelines.batch import ViewBatch
 from pipelines.order import rank_slice, step_indices
@@ -65,7 +66,7 @@ class TinyMethod(Method):
         return MethodOutput({"value": loss, "bank": away}, {"spread": features.detach().std()})
 
     def after_step(self):
-        index, features = self._pending
+        index, features = (gather_rows(rows) for rows in self._pending)
         self.bank[index] = 0.5 * self.bank[index] + 0.5 * features
         self.calls += 1
 
