@@ -20,7 +20,14 @@ def report_path(root: Path, number: int) -> Path:
 def read_report(root: Path, number: int) -> list[dict[str, Any]]:
     """Rows of one shard's report: ``id``, ``path``, ``stored``, ``code``, ``detail`` and what was measured."""
     path = report_path(root, number)
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return read_json_lines(path) if path.exists() else []
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Objects of a file with one JSON object a line."""
+    # Not splitlines: file names may hold what Unicode calls a line separator.
+    with path.open(encoding="utf-8", newline="\n") as file:
+        return [json.loads(line) for line in file]
 
 
 def write_report(root: Path, number: int, rows: Sequence[dict[str, Any]]) -> None:
