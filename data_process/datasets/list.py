@@ -45,7 +45,7 @@ def _csv_rows(source: Path) -> Iterator[tuple[str, str | None, str | None]]:
 
 
 def _text_rows(source: Path) -> Iterator[tuple[str, str | None, None]]:
-    for line in source.read_text(encoding="utf-8-sig").splitlines():
+    for line in source.read_text(encoding="utf-8-sig").split("\n"):
         line = line.strip()
         if not line:
             continue
