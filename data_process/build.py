@@ -129,8 +129,10 @@ def build(
     )
     try:
         out.mkdir(parents=True, exist_ok=True)
+        if not os.access(out, os.W_OK):
+            raise PermissionError(f"no permission to write to {out}")
     except OSError as error:
-        raise InputError(f"{out} cannot be made a folder ({error}); give another output folder") from None
+        raise InputError(f"{out} cannot be written to ({error}); give another output folder") from None
     labels = dict(zip((video.id for video in plan.videos), plan.labels, strict=True))
     agree_on_plan(out, plan, manifest_lines(videos, [labels[video.id] for video in videos], source))
     sweep_stale(out)
