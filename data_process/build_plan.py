@@ -109,7 +109,7 @@ def number_classes(
     sorted by number and everything else by name.
 
     Raises:
-        InputError: for names that the list does not hold.
+        InputError: for names that the list does not hold, or holds twice.
     """
     used = {video.class_name for video in videos if video.class_name is not None}
     if classes is None:
@@ -117,6 +117,9 @@ def number_classes(
         names = tuple(sorted(used, key=int) if numeric else sorted(used))
     else:
         names = tuple(classes)
+        if len(set(names)) != len(names):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise InputError(f"the class list holds {first_ten(twice)} more than once; a class has one label")
     number = {str(index): index for index in range(len(names))} if classes is not None else {}
     number |= {name: index for index, name in enumerate(names)}
     unknown = sorted(used - set(number))
