@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _HEADER = 16
+_NEWER_HEADER = 24  # of LMDB 1.0, file format 3
 _META = struct.Struct("<IIQQ")  # magic, version, fixed address, map size
 _DB = struct.Struct("<IHHQQQQQ")  # pad, flags, depth, branch, leaf, overflow pages, entries, root
 _LMDB_MAGIC = 0xBEEFC0DE
@@ -82,6 +83,9 @@ def _parse_meta(page: bytes) -> tuple[int, int, int, int]:
     if len(page) < _HEADER + 136:
         raise PageFormatError("a meta page is missing: the file is cut short")
     magic, version, _, _ = _META.unpack_from(page, _HEADER)
+    if _META.unpack_from(page, _NEWER_HEADER)[0] == _LMDB_MAGIC:
+        version = _META.unpack_from(page, _NEWER_HEADER)[1]
+        raise PageFormatError(f"LMDB file format {version}; only format 1 (LMDB 0.9) is read here")
     if magic != _LMDB_MAGIC:
         raise PageFormatError("the file is not an LMDB file (wrong magic)")
     if version != 1:
