@@ -207,6 +207,8 @@ class ClipFormat:
     def __post_init__(self) -> None:
         if min(self.num_views, self.num_frames, self.size) < 1:
             raise ValueError(f"num_views, num_frames and size must be at least 1, got {self}")
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be positive, got {self.std}")
         if unknown := set(self.operations) - set(OPERATIONS):
             raise ValueError(f"unknown operations {sorted(unknown)}; known are {OPERATIONS}")
 
