@@ -146,4 +146,4 @@ def plan_batch(
         plans.append(plan)
         records.append(record)
         frames.append(dict(zip(wanted, videos.read_frames(index, wanted), strict=True)))
-    return PlannedBatch(np.asarray(indices, dtype=np.int64), tuple(plans), tuple(records), tuple(frames))
+    return PlannedBatch(np.array(indices, dtype=np.int64), tuple(plans), tuple(records), tuple(frames))
