@@ -63,9 +63,10 @@ class EvaluationClips:
         return self
 
     def __call__(self, _: np.random.Generator, record: VideoRecord) -> SamplePlan:
-        """The clips of a video; nothing is drawn."""
+        """The clips of a video, nothing drawn; its label is the target."""
         box = self._box(record)
-        return SamplePlan(tuple(ClipPlan(frames, box) for frames in self._frames(record)))
+        clips = tuple(ClipPlan(frames, box) for frames in self._frames(record))
+        return SamplePlan(clips, {"label": np.array(record.label, dtype=np.int64)})
 
     def _frames(self, record: VideoRecord) -> list[tuple[int, ...]]:
         length = max(1, record.num_frames - self.drop_last_frame)

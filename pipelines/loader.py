@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,6 +19,11 @@ from pipelines.batch import ViewBatch
 from pipelines.plan import ClipFormat, Planner
 from pipelines.prefetch import Prefetcher, map_ahead
 from pipelines.source import ClipSource, PlannedBatch, VideoStore
+
+_log = logging.getLogger(__name__)
+
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""Where a container (control groups, version 2) finds its share of the processor: quota and period, microseconds."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +67,24 @@ class Executor(Protocol):
 def available_cores() -> int:
     """Cores that this process may use: its affinity, and the quota of its control group."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    if quota.exists():
-        limit, period = quota.read_text().split()[:2]
+    if CPU_QUOTA.exists():
+        limit, period = CPU_QUOTA.read_text().split()[:2]
         if limit != "max":
             cores = min(cores, max(1, int(limit) // int(period)))
     return cores
+
+
+def thread_count(asked: int, *, local_ranks: int) -> int:
+    """Threads of this rank: those asked for, or for 0 its share of the cores that `local_ranks` processes have."""
+    cores = available_cores()
+    if asked * local_ranks > cores:
+        _log.warning(
+            "%d threads for each of %d ranks on %d cores slow each other down; pipeline.threads 0 shares the cores",
+            asked,
+            local_ranks,
+            cores,
+        )
+    return asked or max(1, cores // local_ranks)
 
 
 def make_executor(
@@ -78,14 +95,7 @@ def make_executor(
     Raises:
         InputError: for a backend that is not installed or a decoder that the device does not have.
     """
-    cores = available_cores()
-    threads = config.threads or max(1, cores // local_ranks)
-    if config.threads * local_ranks > cores:
-        warnings.warn(
-            f"pipeline.threads {config.threads} for {local_ranks} ranks on {cores} cores: more threads than cores "
-            "slow each other down; 0 shares the cores evenly",
-            stacklevel=3,
-        )
+    threads = thread_count(config.threads, local_ranks=local_ranks)
     on_gpu = device.type == "cuda"
     if _backend(config, on_gpu=on_gpu) == "host":
         from pipelines.host import HostExecutor
@@ -98,10 +108,14 @@ def make_executor(
         max_samples=max_samples,
         device="gpu" if on_gpu else "cpu",
         decode=("mixed" if on_gpu else "cpu") if config.decode == "auto" else config.decode,
-        device_id=(device.index or 0) if on_gpu else None,
+        device_id=_gpu_number(device) if on_gpu else None,
         threads=threads,
         prefetch=config.prefetch,
     )
+
+
+def _gpu_number(device: torch.device) -> int:
+    return torch.cuda.current_device() if device.index is None else device.index
 
 
 def _backend(config: PipelineConfig, *, on_gpu: bool) -> str:
