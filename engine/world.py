@@ -7,13 +7,15 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from data_process.errors import InputError, RunError
+
+Name = TypeVar("Name")
 
 
 @dataclass(frozen=True)
@@ -72,17 +74,17 @@ class World:
         if self.control is None:
             return value
         tensor = torch.tensor([value], dtype=torch.int64)
-        with _peers_answer():
+        with peers_answer():
             dist.all_reduce(tensor, op=dist.ReduceOp.MAX, group=self.control)
         return int(tensor.item())
 
-    def mean(self, values: Mapping[str, Tensor]) -> dict[str, float]:
+    def mean(self, values: Mapping[Name, Tensor]) -> dict[Name, float]:
         """Mean over ranks of named scalars, summed in float64; waits for the device. All ranks name the same."""
         if not values:
             return {}
         stacked = torch.stack([value.detach().double().reshape(()) for value in values.values()]).cpu()
         if self.control is not None:
-            with _peers_answer():
+            with peers_answer():
                 dist.all_reduce(stacked, group=self.control)
         return dict(zip(values, (stacked / self.world_size).tolist(), strict=True))
 
@@ -91,7 +93,7 @@ class World:
         if self.control is None:
             return [value]
         values: list[Any] = [None] * self.world_size
-        with _peers_answer():
+        with peers_answer():
             dist.all_gather_object(values, value, group=self.control)
         return values
 
@@ -103,7 +105,7 @@ class World:
         for rank, count in enumerate(self.gather(rows.shape[0])):
             part = rows.contiguous() if rank == self.rank else rows.new_empty((count, *rows.shape[1:]))
             if count:
-                with _peers_answer():
+                with peers_answer():
                     dist.broadcast(part, src=rank, group=self.control)
             parts.append(part)
         return torch.cat(parts)
@@ -111,6 +113,25 @@ class World:
     def wait_for_all(self) -> None:
         """Return once every rank has come here."""
         self.largest(0)
+
+
+@contextlib.contextmanager
+def peers_answer() -> Iterator[None]:
+    """Turn a failed collective into a `RunError`; other errors pass.
+
+    gloo and NCCL raise plain RuntimeErrors from all-reduces (those of DDP come out of `backward`), with their name in
+    the text. After one of them nothing can be saved or agreed any more.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if not isinstance(error, dist.DistError) and "gloo" not in text and "NCCL" not in text:
+            raise
+        raise RunError(
+            f"another process of this run does not answer any more ({text.splitlines()[0]}); the other ranks' logs "
+            "tell the cause. The last checkpoint is complete: start again to go on from it"
+        ) from error
 
 
 def join(config: DistConfig, environ: Mapping[str, str] | None = None) -> World:
@@ -172,7 +193,7 @@ def _enter(
     backend = config.backend if config.backend != "auto" else ("nccl" if device.type == "cuda" else "gloo")
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    with _peers_answer():
+    with peers_answer():
         # Under torchrun the tcp method finds the agent's store by itself and joins it as a client.
         dist.init_process_group(
             backend,
@@ -197,14 +218,3 @@ def _number(environ: Mapping[str, str], name: str, *, default: int | None = None
             "start with torchrun or intravid submit, or unset RANK for a single process"
         )
     return int(text)
-
-
-@contextlib.contextmanager
-def _peers_answer() -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:  # torch's DistError family and gloo's connection errors
-        raise RunError(
-            f"another process of this run does not answer any more ({str(error).splitlines()[0]}); look at the other "
-            "ranks' logs for the cause. The last checkpoint is complete: start again to go on from it"
-        ) from error

@@ -24,8 +24,8 @@ def leave_stopped(
 ) -> int:
     """Exit status of a rank that stopped with its state saved; under SLURM it may not return.
 
-    USR2 and the deadline put the job back into the queue. TERM never does: it may be the user's scancel, and where it is
-    preemption SLURM requeues by itself, but only a job that still runs when its grace ends.
+    USR2 and the deadline put the job back into the queue. TERM never does: it may be the user's scancel, and where
+    it is preemption SLURM requeues by itself, but only a job that still runs when its grace ends.
 
     Args:
         reason: what the ranks agreed on.

@@ -68,8 +68,8 @@ class ClusterConfig:
     def __post_init__(self) -> None:
         if min(self.nodes, self.minutes) < 1 or min(self.gpus_per_node, self.tasks_per_node, self.cpus_per_task) < 0:
             raise InputError(
-                f"--nodes {self.nodes} and the time limit ({self.minutes} min) must be at least 1, GPUs, tasks and CPUs "
-                "not negative"
+                f"--nodes {self.nodes} and the time limit ({self.minutes} min) must be at least 1, GPUs, tasks and "
+                "CPUs not negative"
             )
 
 

@@ -18,8 +18,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="intravid submit",
         description="Run a command as a SLURM job, one task per rank. It saves and requeues itself before the time "
-        "limit and when told by USR2, until it is done; scancel ends it for good. Options that are not listed here belong "
-        "to the command.",
+        "limit and when told by USR2, until it is done; scancel ends it for good. Options not listed here belong to "
+        "the command.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

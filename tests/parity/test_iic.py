@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from data_process.records import VideoRecord
-from engine.knn import average_clips
-from engine.retrieval import cosine_similarity, topk_hits
+from engine.retrieval import average_clips, cosine_similarity, topk_hits
 from engine.schedule import ScheduleConfig, build_schedule
 from models.backbone import Backbone
 from models.method import DatasetFacts

@@ -1,0 +1,132 @@
+"""Features of a split by a frozen backbone: clips averaged per video, ranks gathered without padding.
+
+N videos, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from data_process.errors import InputError
+from data_process.progress import show_progress
+from engine.world import World
+from models.backbone import Backbone
+from models.views import residual
+from pipelines.batch import ViewBatch
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """What retrieve, knn and linear see and compare; the defaults are IIC's retrieval protocol.
+
+    Attributes:
+        gallery: split that is searched, and trained on by the linear probe.
+        query: split that is judged.
+        num_clips: evenly spaced clips of a video, whose features are averaged.
+        num_frames: frames a clip.
+        stride: video frames from one to the next.
+        size: height and width of a clip, pixels.
+        resize: (height, width) that frames are thought to be resized to before the centre crop; null for the largest
+            centred square.
+        drop_last_frame: leave out the last frame, as IIC does because flow has one frame less.
+        modality: rgb, or residual (scaled to [0, 1], as in pretraining).
+        feature: pooled (global average), or conv (max pool 1x2x2 of the feature map, flattened: 9,216 numbers for R3D).
+        centre: subtract the gallery's mean before cosines are taken.
+        batch_size: videos side by side.
+        neighbours: k of the kNN classifier.
+        temperature: of its weights exp(cosine / temperature).
+        ks: of retrieval.
+        linear_l2: weight of the squared norm in the linear probe.
+    """
+
+    gallery: str = "train"
+    query: str = "test"
+    num_clips: int = 10
+    num_frames: int = 16
+    stride: int = 1
+    size: int = 112
+    resize: tuple[int, int] | None = (128, 171)
+    drop_last_frame: bool = False
+    modality: Literal["rgb", "residual"] = "rgb"
+    feature: Literal["pooled", "conv"] = "conv"
+    centre: bool = False
+    batch_size: int = 8
+    neighbours: int = 10
+    temperature: float = 0.07
+    ks: tuple[int, ...] = (1, 5, 10, 20, 50)
+    linear_l2: float = 1e-3
+
+    def __post_init__(self) -> None:
+        for name in ("num_clips", "num_frames", "stride", "size", "batch_size", "neighbours"):
+            if getattr(self, name) < 1:
+                raise InputError(f"eval.{name} must be at least 1, got {getattr(self, name)}")
+        if min(self.ks, default=0) < 1:
+            raise InputError(f"eval.ks needs one or more numbers from 1, got {self.ks}")
+        if self.temperature <= 0 or self.linear_l2 < 0:
+            raise InputError(
+                "eval.temperature must be positive, eval.linear_l2 not negative; got "
+                f"{self.temperature} and {self.linear_l2}"
+            )
+
+
+@dataclass(frozen=True)
+class SplitFeatures:
+    """Features of a split.
+
+    Attributes:
+        values: (N, D) float32 on the CPU, the mean over a video's clips.
+        labels: (N,) int64, -1 where unlabelled.
+    """
+
+    values: Tensor
+    labels: Tensor
+
+
+def clip_features(backbone: Backbone, clips: Tensor, config: EvalConfig) -> Tensor:
+    """Features (B, D) of clips (B, C, T, H, W)."""
+    if config.modality == "residual":
+        clips = residual(clips)
+    if config.feature == "pooled":
+        return backbone.pooled(clips)
+    feature_map = backbone(clips)
+    # Maps smaller than the window stay as they are, so that small inputs have conv features, too.
+    window = (1, min(2, feature_map.shape[3]), min(2, feature_map.shape[4]))
+    return functional.max_pool3d(feature_map, window).flatten(1)
+
+
+@torch.no_grad()
+def extract_features(
+    backbone: Backbone, batches: Iterable[ViewBatch], config: EvalConfig, *, world: World, label: str, total: int
+) -> Tensor:
+    """Clip-averaged features (N, D) of all ranks' videos in rank order, float32 on the CPU.
+
+    Args:
+        backbone: set to eval mode here; its mode is restored.
+        batches: of this rank, views are clips.
+        config: which features.
+        world: ranks whose parts follow each other.
+        label: of the progress display, which only rank 0 shows.
+        total: videos of this rank.
+    """
+    was_training = backbone.training
+    backbone.eval()
+    rows = []
+    try:
+        with show_progress(label, total, unit="videos") if world.is_main else nullcontext() as progress:
+            for batch in batches:
+                features = [clip_features(backbone, clip, config).float() for clip in batch.clips]
+                rows.append(torch.stack(features).mean(dim=0).cpu())
+                if progress:
+                    progress.advance(len(batch))
+    finally:
+        backbone.train(was_training)
+    mine = torch.cat(rows) if rows else torch.empty(0, 0)
+    dims = max(world.gather(mine.shape[1]))
+    return world.concatenate(mine if len(mine) else torch.empty(0, dims))

@@ -1,0 +1,104 @@
+"""What the loop tells the outside: log, heartbeat and progress by rank 0, the averages by all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from torch import Tensor
+
+from data_process.progress import Progress, show_progress
+from engine.log import Heartbeat, IntervalMeter, LogRecord, RunLog, allocated_mb, finite_or_none
+from engine.world import World
+
+
+class Reporter:
+    """Reports of one rank; made by `reporting`.
+
+    Args:
+        world: ranks to average over.
+        meter: speed of the loop.
+        sinks: log, heartbeat and progress of rank 0; None on the others.
+    """
+
+    def __init__(self, world: World, meter: IntervalMeter, sinks: tuple[RunLog, Heartbeat, Progress] | None) -> None:
+        self._world, self._meter, self._sinks = world, meter, sinks
+        self._facts: dict[str, object] = {}
+
+    def step_done(self, step: int) -> None:
+        """Count a step; costs no waiting."""
+        self._meter.count()
+        if self._sinks:
+            _, heartbeat, progress = self._sinks
+            heartbeat.beat(step)
+            progress.advance(1, **self._facts)
+
+    def log(
+        self,
+        step: int,
+        losses: Mapping[str, Tensor],
+        metrics: Mapping[str, Tensor],
+        *,
+        epoch: int,
+        lr: float,
+        wait_s: float,
+        clips_per_step: int,
+    ) -> None:
+        """Write a record of this step; every rank must call it, and each waits for its device here.
+
+        Args:
+            step: finished steps.
+            losses: of this rank and step.
+            metrics: likewise.
+            epoch: of the step, from 0.
+            lr: used in the step.
+            wait_s: seconds that the loader was waited for so far.
+            clips_per_step: of all ranks.
+        """
+        named = {("loss", name): value for name, value in losses.items()}
+        named |= {("metric", name): value for name, value in metrics.items()}
+        values = self._world.mean(named)
+        speed = self._meter.read(wait_s, clips_per_step=clips_per_step)
+        if not self._sinks:
+            return
+        record = LogRecord(
+            step=step,
+            epoch=epoch,
+            losses={name: value for (kind, name), value in values.items() if kind == "loss"},
+            metrics=finite_or_none({name: value for (kind, name), value in values.items() if kind == "metric"}),
+            lr=lr,
+            memory_mb=allocated_mb(self._world.device),
+            **speed,
+        )
+        self._sinks[0].write(record)
+        waiting = speed["data_wait_s"] / max(speed["step_s"], 1e-9)
+        self._facts = {"loss": record.losses["total"], "clips/s": speed["clips_per_s"], "waiting": f"{waiting:.0%}"}
+        self._sinks[2].advance(0, **self._facts)
+
+    def sync(self) -> None:
+        """Make the log durable; before each checkpoint."""
+        if self._sinks:
+            self._sinks[0].sync()
+
+    def end(self, step: int, state: str) -> None:
+        """Say in the heartbeat how the run was left."""
+        if self._sinks:
+            self._sinks[1].beat(step, state=state)
+
+
+@contextmanager
+def reporting(
+    run_dir: Path, world: World, *, done: int, total: int, wait_s: float, tensorboard: bool = True
+) -> Iterator[Reporter]:
+    """Reports of steps `done` + 1 to `total` into a run folder."""
+    meter = IntervalMeter(wait_s)
+    if not world.is_main:
+        yield Reporter(world, meter, None)
+        return
+    log = RunLog(run_dir, resumed_at=done, tensorboard=tensorboard)
+    try:
+        with show_progress("training", total, unit="steps", done=done) as progress:
+            yield Reporter(world, meter, (log, Heartbeat(run_dir), progress))
+    finally:
+        log.close()

@@ -1,0 +1,158 @@
+"""The loop: batches to losses to weights, with log, checkpoints and an agreed stop; knows no method by name."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Any, Protocol
+
+from data_process.errors import RunError
+from engine.checkpoint import RunFacts
+from engine.optim import OptimConfig, set_learning_rate
+from engine.precision import PrecisionConfig
+from engine.reporter import Reporter, reporting
+from engine.schedule import ScheduleConfig
+from engine.session import Session, TrainConfig, seed_dropout
+from engine.stop import Stop, StopFlag
+from engine.world import World, peers_answer
+from models.method import Method
+from pipelines.batch import ViewBatch
+
+_LOG = logging.getLogger(__name__)
+
+
+class BatchSource(Protocol):
+    """What the loop asks of a loader.
+
+    Attributes:
+        wait_s: seconds that the loop has waited for batches so far.
+    """
+
+    wait_s: float
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole global batches in one epoch."""
+        ...
+
+    def batches(self, start_step: int) -> Iterator[ViewBatch]:
+        """Batches of steps `start_step`, `start_step` + 1 and so on without end, the part of this rank."""
+        ...
+
+
+class Outcome(Enum):
+    """How `train` ended. All but FINISHED go on at the same step when started again."""
+
+    FINISHED = "finished"
+    PAUSED = "paused"
+    INTERRUPTED = "interrupted"
+    TERMINATED = "terminated"
+    REQUEUE = "requeue"
+
+
+_OUTCOMES = {
+    Stop.NONE: Outcome.PAUSED,
+    Stop.INTERRUPT: Outcome.INTERRUPTED,
+    Stop.TERMINATE: Outcome.TERMINATED,
+    Stop.REQUEUE: Outcome.REQUEUE,
+}
+
+
+def train(
+    method: Method,
+    loader: BatchSource,
+    *,
+    config: TrainConfig,
+    optim: OptimConfig,
+    schedule: ScheduleConfig,
+    precision: PrecisionConfig,
+    run_dir: Path,
+    world: World,
+    stop: StopFlag,
+    facts: RunFacts,
+) -> Outcome:
+    """Train a method to the end of the run, from its last checkpoint if there is one; called by every rank.
+
+    On the CPU and at equal world size, weights, buffers, optimizer and the exact part of the log do not depend on how
+    often the run was stopped or killed on the way. A finished run that is started again returns at once.
+
+    Args:
+        method: with its first weights, the same on every rank (DDP spreads those of rank 0).
+        loader: this rank's batches.
+        config: how long, how often, how wide.
+        optim: the optimizer.
+        schedule: its learning rate.
+        precision: number formats.
+        run_dir: gets log.jsonl, heartbeat.json, tensorboard/ and checkpoints/.
+        world: from `engine.world.join`.
+        stop: watching signals or not; asked once a step.
+        facts: what a later resume is held to; its seed and global batch are those of `config`.
+
+    Raises:
+        InputError: if the run folder holds a run on other samples, or the settings contradict each other.
+        RunError: for a non-finite loss, a full disk, or a lost peer.
+    """
+    session = Session(
+        method,
+        config=config,
+        optim=optim,
+        schedule=schedule,
+        precision=precision,
+        steps_per_epoch=loader.steps_per_epoch,
+        run_dir=run_dir,
+        world=world,
+        facts=facts,
+    )
+    start, total = session.resume(), session.num_steps
+    steps = range(start, min(total, config.stop_at_step or total))
+    if not steps:
+        _LOG.info("%s is at step %d of %d: nothing is left to do", run_dir, start, total)
+        return Outcome.FINISHED if start >= total else Outcome.PAUSED
+    with reporting(
+        run_dir, world, done=start, total=total, wait_s=loader.wait_s, tensorboard=config.tensorboard
+    ) as report:
+        with peers_answer():
+            done, reason = _loop(session, loader, report, stop, steps)
+        outcome = Outcome.FINISHED if done == total else _OUTCOMES[reason]
+        report.end(done, outcome.value)
+    world.wait_for_all()  # a rank that left early could end the job before rank 0 has closed its files
+    return outcome
+
+
+def _loop(session: Session, loader: BatchSource, report: Reporter, stop: StopFlag, steps: range) -> tuple[int, Stop]:
+    """Carry out steps until their end or until the ranks agree to stop: number of finished steps, and why."""
+    config, world, method = session.config, session.world, session.method
+    precision, optimizer = session.precision, session.optimizer
+    done, reason = steps.start, Stop.NONE
+    for step, batch in zip(steps, loader.batches(steps.start), strict=False):
+        seed_dropout(config.seed, step, world.rank)
+        with precision.autocast():
+            losses, metrics = session.module(batch.to(world.device, non_blocking=True))
+        loss: Any = sum(losses.values())
+        optimizer.zero_grad()
+        precision.backward(loss)
+        set_learning_rate(optimizer, lr := session.learning_rate(step))
+        precision.step(optimizer, method.parameters(), clip_norm=session.clip_norm)
+        method.after_step()
+
+        done = step + 1
+        session.watch(loss)
+        report.step_done(done)
+        reason = stop.agreed()
+        last = done == steps.stop or reason is not Stop.NONE
+        log_due = done % config.log_every == 0 or done == session.num_steps
+        save_due = done % config.save_every == 0 or last
+        if log_due or save_due:  # the only place that waits for the device
+            session.check_finite(done)
+        if log_due:
+            epoch, clips = step // loader.steps_per_epoch, config.global_batch * len(batch.clips)
+            losses = {**losses, "total": loss}
+            report.log(done, losses, metrics, epoch=epoch, lr=lr, wait_s=loader.wait_s, clips_per_step=clips)
+        if save_due:
+            report.sync()
+            session.save(done)
+        if last:
+            return done, reason
+    raise RunError(f"the loader ended after step {done}, {steps.stop} were to be done")

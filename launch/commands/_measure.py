@@ -1,0 +1,26 @@
+"""What `retrieve`, `knn` and `linear` share: a run or recipe, overrides, controls."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def run(name: str, does: str, arguments: list[str]) -> int:
+    """Parse the command line of one measure and run it."""
+    parser = argparse.ArgumentParser(
+        prog=f"intravid {name}",
+        description=f"Judge a backbone by {does}, on the eval.query split against the eval.gallery split.",
+        epilog=f"example:\n  intravid {name} runs/iic --controls\n  intravid {name} runs/iic --data.root shards/ucf101 "
+        "--eval.num_clips 10 --eval.feature conv\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("run", type=Path, help="run folder, checkpoint, or recipe (then: random weights)")
+    parser.add_argument("--controls", action="store_true", help="add rows for one repeated frame and a random network")
+    given, overrides = parser.parse_known_args(arguments)
+    from launch.evaluate import run_measures
+    from launch.pretrain import set_up_logging
+
+    set_up_logging()
+    return run_measures(given.run, overrides, measures=(name,), controls=given.controls)

@@ -1,0 +1,233 @@
+"""Downstream measures of a trained backbone, wired: shards and clips to features to retrieval, kNN and linear probe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from data_process.errors import InputError
+from data_process.shards import ShardSet
+from engine.atomic import replacing
+from engine.checkpoint import backbone_weights, latest_checkpoint, read_checkpoint
+from engine.features import EvalConfig, SplitFeatures, extract_features
+from engine.knn import knn_votes
+from engine.linear import probe_logits
+from engine.retrieval import topk_hits
+from engine.world import World, join
+from launch.config import LoadedRun, load_run
+from models.backbone import Backbone
+from models.method import DatasetFacts
+from pipelines.evaluation import EvaluationClips, evaluation_batches
+from pipelines.loader import PipelineConfig
+from pipelines.order import evaluation_slice
+
+MEASURES = ("retrieve", "knn", "linear")
+_CONTROL_PLACES = tuple((place + 0.5) / 6 for place in range(6))
+"""Six places in a video for the one-frame control; a single one scatters by several points."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network to be judged.
+
+    Attributes:
+        loaded: its configuration.
+        backbone: with its weights.
+        origin: where they come from, for the table.
+        folder: where results are written; None for a recipe without a run.
+    """
+
+    loaded: LoadedRun
+    backbone: Backbone
+    origin: str
+    folder: Path | None
+
+
+def open_subject(path: Path, overrides: Sequence[str] = ()) -> Subject:
+    """The newest weights of a run folder or checkpoint, or the first weights of a recipe.
+
+    Raises:
+        InputError: where there is neither.
+    """
+    if path.suffix in (".yaml", ".yml"):
+        loaded = load_run(path, overrides)
+        return Subject(loaded, initial_backbone(loaded), "random weights", None)
+    checkpoint = latest_checkpoint(path)
+    run_dir = checkpoint.parent.parent
+    loaded = load_run(run_dir / "config.yaml", overrides)
+    state = read_checkpoint(checkpoint)
+    backbone = initial_backbone(loaded)
+    try:
+        backbone.load_state_dict(backbone_weights(state))
+    except RuntimeError as error:
+        raise InputError(f"{checkpoint} does not fit the backbone of {run_dir / 'config.yaml'}: {error}") from None
+    return Subject(loaded, backbone, f"step {state.step}", run_dir)
+
+
+def initial_backbone(loaded: LoadedRun) -> Backbone:
+    """The backbone with the weights that its run begins with."""
+    # One row is enough where the method keeps a bank: only the backbone is wanted.
+    return loaded.build_method(DatasetFacts(1)).backbone
+
+
+def evaluate(
+    backbone: Backbone,
+    videos: tuple[ShardSet, ShardSet],
+    config: EvalConfig,
+    *,
+    measures: Iterable[str] = MEASURES,
+    pipeline: PipelineConfig | None = None,
+    world: World | None = None,
+    frozen_frame: float | None = None,
+    name: str = "features",
+) -> dict[str, float]:
+    """Measures in per cent, such as ``knn``, ``linear``, ``retrieve@1``.
+
+    Args:
+        backbone: judged in eval mode.
+        videos: gallery and query split.
+        config: clips and measures.
+        measures: which of `MEASURES`.
+        pipeline: how clips become tensors.
+        world: ranks that share the work.
+        frozen_frame: place in [0, 1] of the one frame that all clips repeat; None for real clips.
+        name: of the progress display.
+
+    Raises:
+        InputError: for splits without labels, or a query class that the gallery does not have.
+    """
+    world, pipeline = world or World(), pipeline or PipelineConfig()
+    backbone = backbone.to(world.device)
+    gallery, query = (
+        _features(backbone, one, config, pipeline, world, frozen_frame, f"{name}, {one.split}") for one in videos
+    )
+    _check_labels(gallery, query, videos)
+    mean = gallery.values.mean(dim=0) if config.centre else None
+    results: dict[str, float] = {}
+    if "retrieve" in measures:
+        hits = topk_hits(query.values, query.labels, gallery.values, gallery.labels, config.ks, mean=mean)
+        results |= {f"retrieve@{k}": 100.0 * count / len(query.labels) for k, count in hits.items()}
+    num_classes = max(int(gallery.labels.max()), int(query.labels.max())) + 1
+    if "knn" in measures:
+        votes = knn_votes(
+            query.values,
+            gallery.values,
+            gallery.labels,
+            num_classes=num_classes,
+            neighbours=config.neighbours,
+            temperature=config.temperature,
+            mean=mean,
+        )
+        results["knn"] = _accuracy(votes, query.labels)
+    if "linear" in measures:
+        scores = probe_logits(
+            gallery.values, gallery.labels, query.values, num_classes=num_classes, l2=config.linear_l2
+        )
+        results["linear"] = _accuracy(scores, query.labels)
+    return results
+
+
+def one_frame_control(
+    backbone: Backbone,
+    videos: tuple[ShardSet, ShardSet],
+    config: EvalConfig,
+    *,
+    measures: Iterable[str] = MEASURES,
+    pipeline: PipelineConfig | None = None,
+    world: World | None = None,
+) -> dict[str, float]:
+    """The same measures where a clip repeats one frame, averaged over six frames of a video that are judged apart.
+
+    Averaging features of several frozen clips would tell what moves; one clip a video does not.
+    """
+    single = replace(config, num_clips=1)
+    runs = [
+        evaluate(
+            backbone, videos, single, measures=measures, pipeline=pipeline, world=world, frozen_frame=place,
+            name=f"one frame at {place:.0%}",
+        )
+        for place in _CONTROL_PLACES
+    ]  # fmt: skip
+    return {name: sum(run[name] for run in runs) / len(runs) for name in runs[0]}
+
+
+def _features(
+    backbone: Backbone,
+    videos: ShardSet,
+    config: EvalConfig,
+    pipeline: PipelineConfig,
+    world: World,
+    frozen_frame: float | None,
+    name: str,
+) -> SplitFeatures:
+    clips = EvaluationClips(
+        num_clips=config.num_clips,
+        num_frames=config.num_frames,
+        stride=config.stride,
+        size=config.size,
+        resize=config.resize,
+        drop_last_frame=config.drop_last_frame,
+        frozen_frame=frozen_frame,
+    )
+    mine = evaluation_slice(len(videos), rank=world.rank, world_size=world.world_size)
+    batches = evaluation_batches(
+        videos, clips, config=pipeline, indices=mine, batch_size=config.batch_size, device=world.device
+    )
+    values = extract_features(backbone, batches, config, world=world, label=name, total=len(mine))
+    return SplitFeatures(values, torch.from_numpy(videos.labels))
+
+
+def _check_labels(gallery: SplitFeatures, query: SplitFeatures, videos: tuple[ShardSet, ShardSet]) -> None:
+    for features, one in zip((gallery, query), videos, strict=True):
+        if int(features.labels.min()) < 0:
+            raise InputError(f"{one.root}, split {one.split}: some videos have no class, which these measures need")
+    absent = sorted(set(query.labels.tolist()) - set(gallery.labels.tolist()))
+    if absent:
+        names = ", ".join(videos[1].classes[label] for label in absent[:10])
+        raise InputError(f"{len(absent)} classes of the query split are not in the gallery split: {names}")
+
+
+def _accuracy(scores: torch.Tensor, labels: torch.Tensor) -> float:
+    return 100.0 * float((scores.argmax(dim=1) == labels).double().mean())
+
+
+def run_measures(path: Path, overrides: Sequence[str], *, measures: Sequence[str], controls: bool) -> int:
+    """What `intravid retrieve`, `knn` and `linear` do: judge, print a table, write `eval-NAME.json` beside the run."""
+    subject = open_subject(path, overrides)
+    config = subject.loaded.config
+    world = join(config.dist)
+    videos = (config.data.open(config.eval.gallery), config.data.open(config.eval.query))
+    given = {"measures": measures, "pipeline": config.pipeline, "world": world}
+    rows = {f"{path.name or path} ({subject.origin})": evaluate(subject.backbone, videos, config.eval, **given)}
+    if controls:
+        rows["one frame"] = one_frame_control(subject.backbone, videos, config.eval, **given)
+        rows["random network"] = evaluate(initial_backbone(subject.loaded), videos, config.eval, **given)
+    if world.is_main:
+        title = f"{config.data.root}: {len(videos[1])} {videos[1].split} videos against {len(videos[0])}"
+        print_table(title, rows)
+        if subject.folder is not None:
+            for measure in measures:
+                with replacing(subject.folder / f"eval-{measure}.json") as file:
+                    file.write(json.dumps(rows, indent=1).encode())
+    return 0
+
+
+def print_table(title: str, rows: dict[str, dict[str, float]]) -> None:
+    """A table of per cents on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    columns = list(next(iter(rows.values())))
+    for column in columns:
+        table.add_column(column, justify="right")
+    for name, values in rows.items():
+        table.add_row(name, *(f"{values[column]:.1f}" for column in columns))
+    console = Console()
+    # A pipe has no width of its own; 80 columns would cut the numbers.
+    console.print(table, width=None if console.is_terminal else 120)

@@ -1,0 +1,98 @@
+"""Pretraining, wired: shards, method, loader and process group into the engine's loop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+from engine.atomic import replacing
+from engine.checkpoint import RunFacts
+from engine.stop import Stop, StopFlag
+from engine.trainer import Outcome, train
+from engine.world import World, join, leave
+from launch.config import LoadedRun
+from launch.env import check_network, check_one_checkout, rank_variables
+from launch.requeue import leave_stopped
+from models.method import DatasetFacts
+from pipelines.loader import build_loader
+
+_LOG = logging.getLogger(__name__)
+_STOPS = {
+    Outcome.INTERRUPTED: Stop.INTERRUPT,
+    Outcome.TERMINATED: Stop.TERMINATE,
+    Outcome.REQUEUE: Stop.REQUEUE,
+}
+
+
+def pretrain(loaded: LoadedRun, *, stop_after_s: float = 0.0) -> int:
+    """Train to the end, or to a stop with the state saved; the exit status. Called by every rank.
+
+    A run folder with checkpoints is resumed from the newest; the same command therefore starts and resumes.
+
+    Args:
+        loaded: the configuration.
+        stop_after_s: save and stop (under SLURM: requeue) after this many seconds; 0 for no deadline.
+    """
+    check_one_checkout()
+    os.environ.update(rank_variables(os.environ))
+    check_network(os.environ)
+    config = loaded.config
+    world = join(config.dist)
+    set_up_logging(world)
+    # Handlers stand before the data is opened: a signal during start-up is answered at the first step, not lost.
+    with StopFlag(world, after_seconds=stop_after_s).watching() as stop:
+        outcome = _run(loaded, world, stop)
+        previous = dict(stop.previous)
+    leave()
+    _LOG.info("%s: %s", config.run_dir, outcome.value)
+    if outcome in _STOPS:
+        return leave_stopped(_STOPS[outcome], rank=world.rank, previous=previous)
+    return 0
+
+
+def _run(loaded: LoadedRun, world: World, stop: StopFlag) -> Outcome:
+    config, run_dir = loaded.config, Path(loaded.config.run_dir)
+    videos = config.data.open()
+    method = loaded.build_method(DatasetFacts(len(videos), len(videos.classes)))
+    with build_loader(
+        videos,
+        method.planner(),
+        method.clip_format,
+        config=config.pipeline,
+        seed=config.train.seed,
+        global_batch=config.train.global_batch,
+        rank=world.rank,
+        world_size=world.world_size,
+        local_ranks=world.local_world_size,
+        device=world.device,
+    ) as loader:
+        if world.is_main:
+            _write_config(run_dir, loaded.text)
+        return train(
+            method,
+            loader,
+            config=config.train,
+            optim=config.optim,
+            schedule=config.schedule,
+            precision=config.precision,
+            run_dir=run_dir,
+            world=world,
+            stop=stop,
+            facts=RunFacts(config.train.seed, config.train.global_batch, videos.digest, loaded.plain),
+        )
+
+
+def _write_config(run_dir: Path, text: str) -> None:
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with replacing(run_dir / "config.yaml") as file:
+        file.write(text.encode())
+
+
+def set_up_logging(world: World | None = None) -> None:
+    """Messages to standard error: all of rank 0, warnings of the others with their rank."""
+    rank = world.rank if world else 0
+    form = "%(message)s" if rank == 0 else f"[rank {rank}] %(levelname)s %(message)s"
+    level = logging.INFO if rank == 0 else logging.WARNING
+    logging.basicConfig(stream=sys.stderr, level=level, format=form, force=True)
