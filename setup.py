@@ -41,7 +41,7 @@ setup(
             "pytest-xdist>=3.6,<4",
             "hypothesis>=6.100,<7",
             "ruff>=0.9,<0.18",
-            "pyright>=1.1.390,<2",
+            "pyright[nodejs]>=1.1.390,<2",
             "scikit-learn>=1.4,<2",
         ],
     },

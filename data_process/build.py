@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
+import sys
+import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from data_process import ffmpeg
 from data_process.build_plan import BuildPlan, agree_on_plan, make_plan, manifest_lines
 from data_process.errors import InputError, RunError
 from data_process.index import read_header_at, record_positions, write_index
 from data_process.lmdb_pages import PageFormatError, read_layout
+from data_process.outcome import TRANSIENT, Quarantined, Stored
 from data_process.progress import Progress, show_progress
-from data_process.shard_writer import ShardWriter, list_shards, read_meta, shard_name, sweep_stale, write_durably
+from data_process.quarantine import merge_reports, read_report, write_report
+from data_process.shard_writer import ShardWriter, list_shards, read_meta, shard_name, sweep_stale
 from data_process.source import read_source
-from data_process.transcode import TRANSIENT, Quarantined, Stored, TranscodeConfig, settings_of, transcode
+from data_process.transcode import TranscodeConfig, settings_of, transcode
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,10 @@ class BuildConfig:
             raise InputError(f"--task {self.task} --tasks {self.tasks}: the task must lie in 0..tasks-1")
         if self.videos_per_shard is not None and self.videos_per_shard < 1:
             raise InputError(f"--videos-per-shard {self.videos_per_shard}: at least one video belongs in a shard")
+        if self.jobs < 0:
+            raise InputError(f"--jobs {self.jobs}: expected 1 or more, or 0 for one a core")
+        if not 0.0 <= self.max_bad <= 1.0:
+            raise InputError(f"--max-bad {self.max_bad}: expected a share between 0 and 1")
 
 
 @dataclass
@@ -60,12 +69,14 @@ class BuildSummary:
         shards_built: shards that this start wrote.
         shards_kept: shards that were complete before.
         outcomes: ``ok``, ``degraded`` and quarantine codes to numbers of videos.
+        remarks: further codes of stored videos (``flat``, ``small``) to numbers of videos.
         complete: whether all shards of the build exist and the index was written.
     """
 
     shards_built: int = 0
     shards_kept: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
+    remarks: Counter[str] = field(default_factory=Counter)
     complete: bool = False
 
     @property
@@ -73,9 +84,22 @@ class BuildSummary:
         """Videos left out."""
         return sum(count for code, count in self.outcomes.items() if code not in ("ok", "degraded"))
 
+    def count_report(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Add the rows of a shard's report; degraded videos are counted where they are stored."""
+        for row in rows:
+            if not row["stored"]:
+                self.outcomes[row["code"]] += 1
+            elif row["code"] != "degraded":
+                self.remarks[row["code"]] += 1
+
     def __str__(self) -> str:
-        outcomes = ", ".join(f"{count} {code}" for code, count in sorted(self.outcomes.items())) or "no videos"
-        return f"{self.shards_built} shards written, {self.shards_kept} kept; {outcomes}"
+        remarks = f" (stored, but worth a look: {_counts(self.remarks)})" if self.remarks else ""
+        outcomes = _counts(self.outcomes) or "no videos"
+        return f"{self.shards_built} shards written, {self.shards_kept} kept; {outcomes}{remarks}"
+
+
+def _counts(counter: Counter[str]) -> str:
+    return ", ".join(f"{count} {code}" for code, count in sorted(counter.items()))
 
 
 def build(
@@ -105,15 +129,17 @@ def build(
     )
     try:
         out.mkdir(parents=True, exist_ok=True)
+        if not os.access(out, os.W_OK):
+            raise PermissionError(f"no permission to write to {out}")
     except OSError as error:
-        raise InputError(f"{out} cannot be made a folder ({error}); give another output folder") from None
+        raise InputError(f"{out} cannot be written to ({error}); give another output folder") from None
     labels = dict(zip((video.id for video in plan.videos), plan.labels, strict=True))
     agree_on_plan(out, plan, manifest_lines(videos, [labels[video.id] for video in videos], source))
     sweep_stale(out)
-    if config.retry_quarantined:
-        _drop_transient(out)
-    summary = BuildSummary()
     mine = list(range(config.task, plan.num_shards, config.tasks))
+    if config.retry_quarantined:
+        _drop_transient(out, mine)
+    summary = BuildSummary()
     missing = [number for number in mine if not _is_finished(out, plan, number)]
     summary.shards_kept = len(mine) - len(missing)
     _build_shards(out, plan, missing, config, summary)
@@ -121,6 +147,7 @@ def build(
         _count_kept(out, number, summary)
     if len(list_shards(out)) == plan.num_shards:
         write_index(out, classes=plan.classes)
+        merge_reports(out)
         summary.complete = True
     total = sum(len(plan.shard(number)) for number in mine)
     if total and summary.num_quarantined / total > config.max_bad:
@@ -147,23 +174,14 @@ def _is_finished(out: Path, plan: BuildPlan, number: int) -> bool:
     return True
 
 
-def _quarantine_path(out: Path, number: int) -> Path:
-    return out / f"quarantine-{shard_name(number).removesuffix('.lmdb')}.jsonl"
-
-
-def _read_quarantine(out: Path, number: int) -> list[dict[str, object]]:
-    path = _quarantine_path(out, number)
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def _drop_transient(out: Path) -> None:
-    for number, path in list_shards(out).items():
-        if any(row["code"] in TRANSIENT for row in _read_quarantine(out, number)):
-            path.unlink()
+def _drop_transient(out: Path, numbers: Iterable[int]) -> None:
+    for number in numbers:
+        if any(row["code"] in TRANSIENT for row in read_report(out, number)):
+            (out / shard_name(number)).unlink(missing_ok=True)
 
 
 def _count_kept(out: Path, number: int, summary: BuildSummary) -> None:
-    summary.outcomes.update(str(row["code"]) for row in _read_quarantine(out, number))
+    summary.count_report(read_report(out, number))
     path = out / shard_name(number)
     with path.open("rb") as file:
         for offset, length in record_positions(read_layout(path)):
@@ -176,15 +194,16 @@ def _build_shards(out: Path, plan: BuildPlan, numbers: list[int], config: BuildC
     with (
         show_progress("build", len(positions), unit="videos") as progress,
         ThreadPoolExecutor(jobs, thread_name_prefix="ffmpeg") as pool,
+        # Closed before the pool, which would otherwise finish what is waiting although nobody wants it any more.
+        closing(_in_order(pool, plan, positions, config.transcode, ahead=jobs + 2)) as outcomes,
     ):
-        outcomes = _in_order(pool, plan, positions, config.transcode, ahead=jobs + 2)
         for number in numbers:
             _build_shard(out, plan, number, outcomes, summary, progress)
 
 
 def _in_order(
     pool: ThreadPoolExecutor, plan: BuildPlan, positions: list[int], config: TranscodeConfig, *, ahead: int
-) -> Iterator[Stored | Quarantined]:
+) -> Generator[Stored | Quarantined]:
     """Outcomes in the order of the plan, at most `ahead` videos in work or waiting, so that memory stays bounded."""
     waiting: deque[Future[Stored | Quarantined]] = deque()
     try:
@@ -207,41 +226,25 @@ def _build_shard(
     summary: BuildSummary,
     progress: Progress,
 ) -> None:
-    left_out: list[dict[str, object]] = []
+    start, rows = time.monotonic(), []
+    positions = plan.shard(number)
     with ShardWriter(out, number, settings_digest=plan.settings_digest, tool=ffmpeg.version()) as writer:
-        for position in plan.shard(number):
+        for position in positions:
             outcome = next(outcomes)
             if isinstance(outcome, Stored):
                 writer.add(outcome.header, outcome.units)
                 summary.outcomes[outcome.header.state] += 1
-            else:
-                left_out.append(_report_row(plan, position, outcome))
-                summary.outcomes[outcome.code] += 1
+            new_rows = outcome.report_rows(plan.videos[position])
+            summary.count_report(new_rows)
+            rows += new_rows
             progress.advance(bad=summary.num_quarantined)
         # Before the shard appears: a shard without its report would hide what was left out.
-        report = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in left_out)
-        path = _quarantine_path(out, number)
-        if report:
-            write_durably(path, report.encode())
-        else:
-            path.unlink(missing_ok=True)
+        write_report(out, number, rows)
     summary.shards_built += 1
-
-
-def _report_row(plan: BuildPlan, position: int, outcome: Quarantined) -> dict[str, object]:
-    video = plan.videos[position]
-    stat = video.path.stat() if video.path.exists() else None
-    return {
-        "id": video.id,
-        "path": str(video.path),
-        "bytes": stat.st_size if stat else None,
-        "mtime": stat.st_mtime if stat else None,
-        "code": outcome.code,
-        "detail": outcome.detail,
-        "status": outcome.status,
-        "frames": outcome.frames,
-        "source": outcome.facts,
-        "attempts": outcome.attempts,
-        "seconds": round(outcome.seconds, 3),
-        "ffmpeg": ffmpeg.version(),
-    }
+    left_out = sum(not row["stored"] for row in rows)
+    print(
+        f"{shard_name(number)}: {len(positions) - left_out} of {len(positions)} videos, "
+        f"{writer.num_bytes / 1e6:.1f} MB, {time.monotonic() - start:.1f} s",
+        file=sys.stderr,
+        flush=True,
+    )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data_process.errors import InputError
-from data_process.shard_writer import write_durably
+from data_process.shard_writer import list_shards, write_durably
 from data_process.source import SourceVideo, first_ten
 
 PLAN_FORMAT = 1
@@ -109,14 +109,17 @@ def number_classes(
     sorted by number and everything else by name.
 
     Raises:
-        InputError: for names that the list does not hold.
+        InputError: for names that the list does not hold, or holds twice.
     """
     used = {video.class_name for video in videos if video.class_name is not None}
     if classes is None:
-        numeric = all(name.isdigit() for name in used)
+        numeric = all(name.isdecimal() for name in used)
         names = tuple(sorted(used, key=int) if numeric else sorted(used))
     else:
         names = tuple(classes)
+        if len(set(names)) != len(names):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise InputError(f"the class list holds {first_ten(twice)} more than once; a class has one label")
     number = {str(index): index for index in range(len(names))} if classes is not None else {}
     number |= {name: index for index, name in enumerate(names)}
     unknown = sorted(used - set(number))
@@ -136,7 +139,7 @@ def manifest_lines(videos: Sequence[SourceVideo], labels: Sequence[int], source:
         path = video.path.relative_to(root) if video.path.is_relative_to(root) else video.path
         row = {"id": video.id, "path": str(path), "class": video.class_name, "label": label, "split": video.split}
         lines.append(json.dumps(row, sort_keys=True, ensure_ascii=False))
-    return ("\n".join(lines) + "\n").encode()
+    return ("\n".join(lines) + "\n").encode(errors="surrogateescape")
 
 
 def agree_on_plan(out: Path, plan: BuildPlan, manifest: bytes) -> None:
@@ -146,23 +149,38 @@ def agree_on_plan(out: Path, plan: BuildPlan, manifest: bytes) -> None:
         InputError: where the folder belongs to another build, naming what differs.
     """
     path = out / "plan.json"
-    if path.exists():
-        before = json.loads(path.read_text())
-        differing = [name for name in plan.described if before.get(name) != plan.described[name] and name != "digest"]
-        if differing:
-            changes = "; ".join(_change(name, before.get(name), plan.described[name]) for name in differing)
+    if not path.exists():
+        foreign = [*(shard.name for shard in list_shards(out).values()), *(one.name for one in out.glob("index.*"))]
+        # Looked at again: another task of the same build may have started in between.
+        if foreign and not path.exists():
             raise InputError(
-                f"{out} belongs to a build with another plan: {changes}. Give the settings and the source of that "
-                "build to go on with it, or another output folder."
+                f"{out} holds another dataset without plan.json ({first_ten(sorted(foreign))}); give another folder"
             )
+        write_durably(out / "manifest.jsonl", manifest)
+        write_durably(path, json.dumps(plan.described, indent=1).encode())
         return
-    foreign = [entry.name for entry in out.iterdir() if ".tmp." not in entry.name]
-    if foreign:
+    before = read_plan(out)
+    differing = [name for name in plan.described if before.get(name) != plan.described[name] and name != "digest"]
+    if differing:
+        changes = "; ".join(_change(name, before.get(name), plan.described[name]) for name in differing)
         raise InputError(
-            f"{out} is not empty and holds no plan.json (it has {first_ten(sorted(foreign))}); give an empty folder"
+            f"{out} belongs to a build with another plan: {changes}. Give the settings and the source of that "
+            "build to go on with it, or another output folder."
         )
-    write_durably(out / "manifest.jsonl", manifest)
-    write_durably(path, json.dumps(plan.described, indent=1).encode())
+
+
+def read_plan(root: Path) -> dict[str, Any]:
+    """Contents of `plan.json`.
+
+    Raises:
+        InputError: where it cannot be read.
+    """
+    try:
+        return dict(json.loads((root / "plan.json").read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{root}/plan.json cannot be read ({error}); restore it, or build into another folder"
+        ) from None
 
 
 def _change(name: str, before: Any, now: Any) -> str:

@@ -55,6 +55,25 @@ class StreamFacts:
         width, height = max(1, round(self.width * self.aspect)), self.height
         return (width, height) if round(self.rotation / 90) % 2 else (height, width)
 
+    def stored_size(self, short_side: int) -> tuple[int, int]:
+        """(height, width) of the frames to store: scaled down to a short side in pixels, never up."""
+        height, width = self.display_size()
+        scale = Fraction(min(short_side, height, width), min(height, width))
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
+    def described(self) -> dict[str, object]:
+        """The facts as plain values, for a record's ``src`` and for reports."""
+        return {
+            "codec": self.codec,
+            "w": self.width,
+            "h": self.height,
+            "fps": [self.rate.numerator, self.rate.denominator] if self.rate else None,
+            "duration": self.duration,
+            "rot": round(self.rotation),
+            "sar": [self.aspect.numerator, self.aspect.denominator],
+            "vfr": self.is_variable,
+        }
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -97,8 +116,19 @@ def executable() -> str:
 
 @lru_cache(maxsize=1)
 def version() -> str:
-    """First line that ffmpeg prints of itself; part of a build's plan, since other versions may give other bytes."""
-    printed = subprocess.run([executable(), "-version"], capture_output=True, text=True, check=True).stdout
+    """First line that ffmpeg prints of itself; part of a build's plan, since other versions may give other bytes.
+
+    Raises:
+        InputError: where the program does not run.
+    """
+    try:
+        printed = subprocess.run([executable(), "-version"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise InputError(
+            f"{executable()} does not run ({error}); unset INTRAVID_FFMPEG or name a working one"
+        ) from None
+    if not printed.startswith("ffmpeg version"):
+        raise InputError(f"{executable()} is not ffmpeg; unset INTRAVID_FFMPEG or name a working one")
     return printed.splitlines()[0].split(" Copyright")[0]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import struct
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from data_process.errors import InputError
+from data_process.id_table import IdTable
 from data_process.lmdb_pages import PageFormatError, ShardLayout, read_layout
 from data_process.records import PREFIX, RecordFormatError, RecordHeader, header_length, parse_header
 from data_process.shard_writer import META_KEY, list_shards, write_durably
@@ -24,7 +25,6 @@ CODECS = ("jpeg", "mp4", "flow-jpeg")
 DEGRADED = 0x01
 _CODEC_SHIFT = 1
 _HEADER_PAGE = 4096
-_IDS_PREFIX = struct.Struct("<4sQ")
 
 ROW = np.dtype(
     [
@@ -61,52 +61,6 @@ class Index:
     splits: dict[str, tuple[int, int]]
     shards: dict[int, dict[str, Any]]
     ids: IdTable
-
-
-class IdTable:
-    """Ids by row, and rows by id, over one memory-mapped file."""
-
-    def __init__(self, data: np.ndarray) -> None:
-        magic, count = _IDS_PREFIX.unpack_from(data[: _IDS_PREFIX.size].tobytes())
-        if magic != b"IVID":
-            raise ValueError("ids.bin does not begin with IVID")
-        ends = np.cumsum([_IDS_PREFIX.size, 8 * (count + 1), 4 * count])
-        self._offsets = data[ends[0] : ends[1]].view("<u8")
-        self._order = data[ends[1] : ends[2]].view("<u4")
-        self._blob = data[ends[2] :]
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-    def __getitem__(self, row: int) -> str:
-        return self._blob[int(self._offsets[row]) : int(self._offsets[row + 1])].tobytes().decode()
-
-    def blob(self, first: int, end: int) -> bytes:
-        """The ids of rows first..end-1 in UTF-8, back to back."""
-        return self._blob[int(self._offsets[first]) : int(self._offsets[end])].tobytes()
-
-    def find(self, video_id: str) -> int:
-        """Row of an id; -1 if there is none."""
-        wanted = video_id.encode()
-        low, high = 0, len(self)
-        while low < high:
-            middle = (low + high) // 2
-            if self[int(self._order[middle])].encode() < wanted:
-                low = middle + 1
-            else:
-                high = middle
-        if low < len(self) and self[int(self._order[low])] == video_id:
-            return int(self._order[low])
-        return -1
-
-    @staticmethod
-    def pack(ids: Sequence[str]) -> bytes:
-        """The bytes of the file for ids in row order."""
-        encoded = [video_id.encode() for video_id in ids]
-        offsets = np.concatenate([[0], np.cumsum([len(one) for one in encoded])]).astype("<u8")
-        order = np.array(sorted(range(len(encoded)), key=encoded.__getitem__), dtype="<u4")
-        prefix = _IDS_PREFIX.pack(b"IVID", len(encoded))
-        return b"".join((prefix, offsets.tobytes(), order.tobytes(), *encoded))
 
 
 def read_header_at(fd: int, offset: int, length: int) -> RecordHeader:
@@ -158,9 +112,12 @@ def write_index(root: Path, *, classes: Sequence[str] | None = None) -> Index:
     table = np.array(rows, dtype=ROW)
     order = np.lexsort((table["position"], table["shard"], table["split"]))
     table, ids = table[order], [ids[row] for row in order]
-    if len(set(ids)) != len(ids):
-        twice = sorted({one for one in ids if ids.count(one) > 1})[:10] if len(ids) < 100_000 else ["(many)"]
-        raise InputError(f"{root}: ids stand in more than one record: {', '.join(twice)}; remove one of the shards")
+    twice = sorted(one for one, times in Counter(ids).items() if times > 1)
+    if twice:
+        raise InputError(
+            f"{root}: {len(twice)} ids stand in more than one record ({', '.join(twice[:10])}); the shards come from "
+            "different builds: remove those that do not belong here"
+        )
     if len(table) and int(table["label"].max()) >= len(classes):
         raise InputError(f"{root}: label {int(table['label'].max())} is stored, but only {len(classes)} class names")
     _write_files(root, table, ids, classes, facts)
@@ -177,9 +134,9 @@ def _index_shard(number: int, path: Path, rows: list[tuple[Any, ...]], ids: list
         layout = read_layout(path)
         places = record_positions(layout)
         with path.open("rb") as file:
-            for position, (offset, length) in enumerate(places):
-                header = read_header_at(file.fileno(), offset, length)
-                rows.append(_row(number, position, offset, length, header))
+            for position, place in enumerate(places):
+                header = read_header_at(file.fileno(), *place)
+                rows.append(index_row(number, position, place, header))
                 ids.append(header.id)
     except (PageFormatError, RecordFormatError) as error:
         raise InputError(
@@ -195,12 +152,13 @@ def _index_shard(number: int, path: Path, rows: list[tuple[Any, ...]], ids: list
     }
 
 
-def _row(number: int, position: int, offset: int, length: int, header: RecordHeader) -> tuple[Any, ...]:
+def index_row(shard: int, position: int, place: tuple[int, int], header: RecordHeader) -> tuple[Any, ...]:
+    """Values of one `ROW`, for the record at (offset, length) of a shard."""
     flags = CODECS.index(header.codec) << _CODEC_SHIFT | (DEGRADED if header.state == "degraded" else 0)
     fps = min(65535, round(100 * header.fps[0] / header.fps[1]))
     split = SPLITS.index(header.split)
     return (
-        offset, length, number, header.num_frames, header.label, fps,
+        *place, shard, header.num_frames, header.label, fps,
         header.width, header.height, split, flags, position,
     )  # fmt: skip
 
@@ -245,13 +203,17 @@ def read_index(root: Path) -> Index:
         raise InputError(f"{root} holds {found} (index.json is missing); {mend}")
     try:
         described = json.loads(path.read_text())
-        rows = np.load(root / "index.npy", mmap_mode="r")
+        rows = np.load(root / "index.npy", mmap_mode="r" if described["videos"] else None)
         ids = IdTable(np.memmap(root / "ids.bin", dtype=np.uint8, mode="r"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, LookupError) as error:
         raise InputError(
             f"{root}: the index cannot be read ({error}); `intravid index {root}` writes it anew"
         ) from None
-    if described.get("format") != INDEX_FORMAT or rows.dtype != ROW or len(rows) != len(ids):
+    if (
+        described.get("format") != INDEX_FORMAT
+        or rows.dtype != ROW
+        or not len(rows) == len(ids) == described.get("videos")
+    ):
         raise InputError(
             f"{root}: the index is of another format or incomplete; `intravid index {root}` writes it anew"
         )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _HEADER = 16
+_NEWER_HEADER = 24  # of LMDB 1.0, file format 3
 _META = struct.Struct("<IIQQ")  # magic, version, fixed address, map size
 _DB = struct.Struct("<IHHQQQQQ")  # pad, flags, depth, branch, leaf, overflow pages, entries, root
 _LMDB_MAGIC = 0xBEEFC0DE
@@ -53,7 +54,10 @@ def read_layout(path: str | os.PathLike[str]) -> ShardLayout:
         needed = (last_page + 1) * page_size
         if size < needed:
             raise PageFormatError(f"the file has {size} bytes, its pages need {needed}: it is cut short")
-        return ShardLayout(needed, transaction, dict(_walk(fd, root, page_size)) if root != _NO_PAGE else {})
+        values = dict(_walk(fd, root, page_size, set())) if root != _NO_PAGE else {}
+        if any(offset + length > needed for offset, length in values.values()):
+            raise PageFormatError("a value reaches beyond the last page: the file is damaged")
+        return ShardLayout(needed, transaction, values)
 
 
 def read_transaction(fd: int) -> int:
@@ -79,6 +83,9 @@ def _parse_meta(page: bytes) -> tuple[int, int, int, int]:
     if len(page) < _HEADER + 136:
         raise PageFormatError("a meta page is missing: the file is cut short")
     magic, version, _, _ = _META.unpack_from(page, _HEADER)
+    if _META.unpack_from(page, _NEWER_HEADER)[0] == _LMDB_MAGIC:
+        version = _META.unpack_from(page, _NEWER_HEADER)[1]
+        raise PageFormatError(f"LMDB file format {version}; only format 1 (LMDB 0.9) is read here")
     if magic != _LMDB_MAGIC:
         raise PageFormatError("the file is not an LMDB file (wrong magic)")
     if version != 1:
@@ -90,22 +97,38 @@ def _parse_meta(page: bytes) -> tuple[int, int, int, int]:
     return page_size, transaction, last_page, root
 
 
-def _walk(fd: int, number: int, page_size: int) -> Iterator[tuple[bytes, tuple[int, int]]]:
-    page = os.pread(fd, page_size, number * page_size)
+def _walk(fd: int, number: int, page_size: int, seen: set[int]) -> Iterator[tuple[bytes, tuple[int, int]]]:
+    page = os.pread(fd, page_size, number * page_size) if number < _NO_PAGE // page_size // 2 else b""
     if len(page) < page_size:
         raise PageFormatError(f"page {number} is missing: the file is cut short")
     flags, lower = struct.unpack_from("<HH", page, 10)
     if not flags & (_BRANCH | _LEAF) or not _HEADER <= lower <= page_size:
         raise PageFormatError(f"page {number} is neither branch nor leaf: the file is damaged")
+    if number in seen:
+        raise PageFormatError(f"page {number} stands in the tree twice: the file is damaged")
+    seen.add(number)
+    try:
+        nodes = list(_nodes(page, lower, number * page_size, is_branch=bool(flags & _BRANCH), page_size=page_size))
+    except struct.error:
+        raise PageFormatError(f"page {number} points outside of itself: the file is damaged") from None
+    for node in nodes:
+        if isinstance(node, int):
+            yield from _walk(fd, node, page_size, seen)
+        else:
+            yield node
+
+
+def _nodes(
+    page: bytes, lower: int, base: int, *, is_branch: bool, page_size: int
+) -> Iterator[int | tuple[bytes, tuple[int, int]]]:
+    """Numbers of the pages below a branch, or keys with the places of their values in a leaf."""
     for node in struct.unpack_from(f"<{(lower - _HEADER) // 2}H", page, _HEADER):
         low, high, node_flags, key_size = struct.unpack_from("<HHHH", page, node)
-        if flags & _BRANCH:
-            yield from _walk(fd, low | high << 16 | node_flags << 32, page_size)
+        if is_branch:
+            yield low | high << 16 | node_flags << 32
             continue
-        key = bytes(page[node + 8 : node + 8 + key_size])
-        length = low | high << 16
         data = node + 8 + key_size
+        place = base + data
         if node_flags & _BIG_VALUE:
-            yield key, (struct.unpack_from("<Q", page, data)[0] * page_size + _HEADER, length)
-        else:
-            yield key, (number * page_size + data, length)
+            place = struct.unpack_from("<Q", page, data)[0] * page_size + _HEADER
+        yield bytes(page[node + 8 : data]), (place, low | high << 16)

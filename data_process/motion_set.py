@@ -200,8 +200,10 @@ def encode_command(path: Path, size: int) -> list[str]:
     of noise statistics read the class from the last frame in 19.5 % of 400 test videos (chance 12.5, standard error
     1.7). One thread, since x264's bytes depend on their number.
     """
-    import ffmpeg
-
+    try:
+        import ffmpeg
+    except ImportError:
+        raise InputError("ffmpeg-python is missing; `pip install ffmpeg-python` brings it") from None
     from data_process.ffmpeg import executable
 
     source = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{size}x{size}", framerate=FPS)

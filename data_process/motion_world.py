@@ -235,12 +235,15 @@ def _outside_box(along: np.ndarray, across: np.ndarray, half_length: float, half
 
 
 def _is_first(texture: str, along: np.ndarray, across: np.ndarray) -> np.ndarray:
-    """Where the sprite's first colour is; coarse enough that a blink shows after halving the picture."""
+    """Where the sprite's first colour is; coarse enough to be seen in half the size.
+
+    A half turn makes each texture its own swap, so no sprite looks the same turned.
+    """
     if texture == "halves":
         return along > 0
     if texture == "stripes":
-        return (along * 1.1 + 0.3) % 1 > 0.5
-    return ((along * 0.8 + 0.2) % 1 > 0.5) ^ ((across * 0.8 + 0.2) % 1 > 0.5)
+        return (1.1 * along) % 1 > 0.5
+    return ((0.8 * along) % 1 > 0.5) ^ ((0.8 * across + 0.25) % 1 > 0.5)
 
 
 def _exposed(rng: np.random.Generator, frames: np.ndarray, look: Look, level: Level) -> np.ndarray:

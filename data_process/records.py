@@ -147,10 +147,12 @@ def parse_header(data: bytes | memoryview) -> RecordHeader:
 
     data = memoryview(data)
     length = header_length(bytes(data[: PREFIX.size]))
-    _, _, crc, _ = PREFIX.unpack_from(data)
+    _, _, crc, flags = PREFIX.unpack_from(data)
     packed = data[PREFIX.size : PREFIX.size + length]
     if len(packed) != length or zlib.crc32(packed) != crc:
         raise RecordFormatError("the checksum of the record's header does not match")
+    if flags:
+        raise RecordFormatError(f"the record has flags {flags:#x}, which a newer version of intravid wrote")
     fields = msgpack.unpackb(packed)
     return RecordHeader(
         id=fields["id"],

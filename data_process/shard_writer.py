@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from data_process.errors import RunError
-from data_process.lmdb_pages import read_layout
-from data_process.records import RecordHeader, describe_units, pack_record
+from data_process.lmdb_pages import PageFormatError, read_layout
+from data_process.records import PREFIX, RecordFormatError, RecordHeader, describe_units, header_length, pack_record
 
 FORMAT_VERSION = 1
 META_KEY = b"~meta"
@@ -21,6 +21,7 @@ SHARD_PATTERN = re.compile(r"shard-(\d{6})\.lmdb")
 # Both are written into the file or decide its page layout, so they are part of the format version.
 _MAP_SIZE = 256 << 30
 _COMMIT_BYTES = 64 << 20
+_PROBE_BYTES = 1 << 20
 _FOREIGN_TMP_AGE_S = 24 * 3600.0
 
 
@@ -87,17 +88,32 @@ class ShardWriter:
         try:
             if error is None:
                 self._publish()
-            else:
-                self._txn.abort()
-                self._env.close()
         except Exception as failure:
-            if _is_disk_full(failure):
+            if self._is_for_lack_of_space(failure):
                 raise _disk_full(self._final) from failure
             raise
+        else:
+            if error is not None and self._is_for_lack_of_space(error):
+                raise _disk_full(self._final) from error
         finally:
+            # Without effect where publishing went well; both may come after a commit that failed.
+            self._txn.abort()
+            self._env.close()
             self._tmp.unlink(missing_ok=True)
-        if error is not None and _is_disk_full(error):
-            raise _disk_full(self._final) from error
+
+    def _is_for_lack_of_space(self, error: BaseException) -> bool:
+        if _is_disk_full(error):
+            return True
+        if os.strerror(errno.EIO) not in str(error):
+            return False
+        # LMDB reports a write that ended early as an input/output error: ask the disk for the space itself.
+        try:
+            with self._tmp.open("r+b") as file:
+                size = os.fstat(file.fileno()).st_size
+                os.posix_fallocate(file.fileno(), size, max(self._uncommitted, _PROBE_BYTES))
+        except OSError as refusal:
+            return _is_disk_full(refusal)
+        return False
 
     def _publish(self) -> None:
         import msgpack
@@ -113,10 +129,22 @@ class ShardWriter:
         self._txn.commit()
         self._env.sync(True)
         self._env.close()
-        layout = read_layout(self._tmp)
-        if len(layout.values) != self._records + 1:
-            raise RunError(f"{self._tmp}: wrote {self._records} records, found {len(layout.values) - 1}; disk fault?")
+        self._read_back()
         replace_durably(self._tmp, self._final)
+
+    def _read_back(self) -> None:
+        try:
+            values = read_layout(self._tmp).values
+            with self._tmp.open("rb") as file:
+                for key, (offset, _) in values.items():
+                    if key != META_KEY:
+                        header_length(os.pread(file.fileno(), PREFIX.size, offset))
+        except (PageFormatError, RecordFormatError) as error:
+            raise RunError(f"{self._tmp} does not hold what was written ({error}); check the disk, run again") from None
+        if len(values) != self._records + 1:
+            raise RunError(
+                f"{self._tmp}: {self._records} records were written, {len(values) - 1} found; check the disk"
+            )
 
 
 def replace_durably(tmp: Path, final: Path) -> None:
@@ -128,8 +156,10 @@ def replace_durably(tmp: Path, final: Path) -> None:
 
 def _fsync(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY)
-    os.fsync(fd)
-    os.close(fd)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -154,9 +184,15 @@ def read_meta(path: Path) -> dict[str, Any]:
     """
     import msgpack
 
-    offset, length = read_layout(path).values[META_KEY]
+    values = read_layout(path).values
+    if META_KEY not in values:
+        raise PageFormatError("it is an LMDB file, but not a shard of this format (~meta is missing)")
+    offset, length = values[META_KEY]
     with path.open("rb") as file:
-        return msgpack.unpackb(os.pread(file.fileno(), length, offset))
+        try:
+            return dict(msgpack.unpackb(os.pread(file.fileno(), length, offset)))
+        except (ValueError, TypeError) as error:
+            raise PageFormatError(f"its ~meta record is damaged ({error})") from None
 
 
 def sweep_stale(root: Path) -> list[Path]:
@@ -192,8 +228,9 @@ def _is_alive(pid: int) -> bool:
 
 
 def _is_disk_full(error: BaseException) -> bool:
-    code = getattr(error, "errno", None)
-    return code == errno.ENOSPC or "No space left on device" in str(error)
+    # LMDB's errors carry the system's text only. A spent quota is how a full disk looks on a shared file system.
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "errno", None) in full or any(os.strerror(code) in str(error) for code in full)
 
 
 def _disk_full(path: Path) -> RunError:

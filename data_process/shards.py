@@ -5,21 +5,21 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-import warnings
 import zlib
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from data_process.errors import InputError, RunError
-from data_process.index import CODECS, DEGRADED, SPLITS, read_header_at, read_index, record_positions
-from data_process.lmdb_pages import PageFormatError, read_layout, read_transaction
-from data_process.records import PREFIX, RecordFormatError, RecordHeader, VideoRecord, header_length, parse_header
+from data_process.index import CODECS, DEGRADED, SPLITS, read_index
+from data_process.records import RecordFormatError, RecordHeader, VideoRecord
+from data_process.shard_file import Place, Reader, ShardFile
 
 _HEADERS_KEPT = 256
 
@@ -37,7 +37,7 @@ class DataConfig:
 
     root: str = ""
     split: str = "train"
-    reader: Literal["pread", "lmdb"] = "pread"
+    reader: Reader = "pread"
     check_crc: bool = True
 
     def open(self, split: str | None = None) -> ShardSet:
@@ -78,18 +78,19 @@ class ShardSet:
         root: str | os.PathLike[str],
         *,
         split: str | None = None,
-        reader: Literal["pread", "lmdb"] = "pread",
+        reader: Reader = "pread",
         check_crc: bool = True,
         max_gap: int = 65536,
         max_open: int = 128,
     ) -> None:
         self.root = Path(root)
-        self.split, self.reader, self.check_crc = split, reader, check_crc
+        self.split, self.check_crc = split, check_crc
+        self.reader: Reader = reader
         self._max_gap, self._max_open = max_gap, max_open
         self._index = read_index(self.root)
         self._first, end = self._range(split)
         self._rows = self._index.rows[self._first : end]
-        self._reset()
+        self._opened = _Opened()
 
     def _range(self, split: str | None) -> tuple[int, int]:
         if split is None:
@@ -98,12 +99,6 @@ class ShardSet:
             there = ", ".join(self._index.splits) or "none"
             raise InputError(f"{self.root} holds no split {split!r}; its splits are: {there}")
         return self._index.splits[split]
-
-    def _reset(self) -> None:
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._files: OrderedDict[int, _ShardFile] = OrderedDict()
-        self._headers: OrderedDict[int, RecordHeader] = OrderedDict()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (str(self.root), self.split, self.reader, self.check_crc, self._max_gap, self._max_open)
@@ -173,25 +168,23 @@ class ShardSet:
 
         Raises:
             RunError: where it is damaged.
+            InputError: where its shard is missing, or another one than was indexed.
         """
-        row, file = self._rows[index], self._open(int(self._rows[index]["shard"]))
-        with self._lock:
-            if index in self._headers:
-                self._headers.move_to_end(index)
-                return self._headers[index]
+        opened = self._opened_here()
+        with opened.lock:
+            if index in opened.headers:
+                opened.headers.move_to_end(index)
+                return opened.headers[index]
+        position, place, file = self._find(opened, index)
         try:
-            header = file.header(int(row["position"]), int(row["offset"]), int(row["length"]))
-        except RecordFormatError as error:
+            header = file.header(position, place)
+        except (RecordFormatError, OSError) as error:
             raise self._damaged(index, str(error)) from error
-        if header.id != self._index.ids[self._first + index]:
-            raise InputError(
-                f"{self.root}: the index lists {self._index.ids[self._first + index]!r} where {file.path.name} holds "
-                f"{header.id!r}; the shards were replaced: `intravid index {self.root}` writes a new index"
-            )
-        with self._lock:
-            self._headers[index] = header
-            while len(self._headers) > _HEADERS_KEPT:
-                self._headers.popitem(last=False)
+        self._check_is_indexed(index, header, file)
+        with opened.lock:
+            opened.headers[index] = header
+            while len(opened.headers) > _HEADERS_KEPT:
+                opened.headers.popitem(last=False)
         return header
 
     def read_frames(self, index: int, frames: Sequence[int]) -> list[bytes]:
@@ -204,22 +197,43 @@ class ShardSet:
         header = self.header(index)
         if frames and not 0 <= min(frames) <= max(frames) < header.num_frames:
             raise IndexError(f"{header.id}: frames {min(frames)}..{max(frames)} of {header.num_frames}")
-        row, offsets = self._rows[index], header.unit_offsets()
-        file = self._open(int(row["shard"]))
-        base = int(row["length"]) - int(offsets[-1])
+        position, place, file = self._find(self._opened_here(), index)
+        offsets = header.unit_offsets()
+        base = place[1] - int(offsets[-1])
         wanted = sorted(set(frames))
         units: dict[int, bytes] = {}
         for first, last in _runs(wanted, offsets, self._max_gap):
             start, end = int(offsets[first]), int(offsets[last + 1])
-            data = file.read(int(row["position"]), int(row["offset"]), base + start, end - start)
-            for frame in wanted[_at(wanted, first) : _at(wanted, last) + 1]:
+            try:
+                data = file.read(position, place, base + start, end - start)
+            except (RecordFormatError, OSError) as error:
+                raise self._damaged(index, f"frames {first}..{last} cannot be read ({error})") from error
+            for frame in wanted[bisect_left(wanted, first) : bisect_left(wanted, last) + 1]:
                 unit = data[int(offsets[frame]) - start : int(offsets[frame + 1]) - start]
-                if len(unit) != int(header.unit_sizes[frame]):
-                    raise self._damaged(index, f"frame {frame} is cut short")
-                if self.check_crc and zlib.crc32(unit) != int(header.unit_crcs[frame]):
-                    raise self._damaged(index, f"the checksum of frame {frame} does not match")
+                self._check_unit(index, header, frame, unit)
                 units[frame] = unit
         return [units[frame] for frame in frames]
+
+    def _find(self, opened: _Opened, index: int) -> tuple[int, Place, ShardFile]:
+        """Position in the shard, place in the file, and the file, of a video."""
+        row = self._rows[index]
+        file = self._open(opened, int(row["shard"]))
+        position = int(row["position"])
+        return position, file.locate(position, (int(row["offset"]), int(row["length"]))), file
+
+    def _check_is_indexed(self, index: int, header: RecordHeader, file: ShardFile) -> None:
+        wanted = self[index]
+        if (header.id, header.num_frames) != (wanted.id, wanted.num_frames):
+            raise InputError(
+                f"{file.path} holds {header.id!r} ({header.num_frames} frames) where the index lists {wanted.id!r} "
+                f"({wanted.num_frames}); the shards were replaced: `intravid index {self.root}` writes a new index"
+            )
+
+    def _check_unit(self, index: int, header: RecordHeader, frame: int, unit: bytes) -> None:
+        if len(unit) != int(header.unit_sizes[frame]):
+            raise self._damaged(index, f"frame {frame} is cut short")
+        if self.check_crc and zlib.crc32(unit) != int(header.unit_crcs[frame]):
+            raise self._damaged(index, f"the checksum of frame {frame} does not match")
 
     def _damaged(self, index: int, what: str) -> RunError:
         row = self._rows[index]
@@ -230,24 +244,39 @@ class ShardSet:
             "again to rebuild only it."
         )
 
-    def _open(self, shard: int) -> _ShardFile:
-        if self._pid != os.getpid():
-            self._reset()
-        with self._lock:
-            if shard in self._files:
-                self._files.move_to_end(shard)
-                return self._files[shard]
-            file = self._files[shard] = _ShardFile(self.root, self._index.shards[shard], self.reader)
-            while len(self._files) > self._max_open:
-                self._files.popitem(last=False)
+    def _opened_here(self) -> _Opened:
+        """Open files of this process; a forked child starts anew, whatever its parent's threads held."""
+        opened = self._opened
+        if opened.pid != os.getpid():
+            opened = self._opened = _Opened()
+        return opened
+
+    def _open(self, opened: _Opened, shard: int) -> ShardFile:
+        with opened.lock:
+            if shard in opened.files:
+                opened.files.move_to_end(shard)
+                return opened.files[shard]
+            file = opened.files[shard] = ShardFile(self.root, self._index.shards[shard], self.reader)
+            while len(opened.files) > self._max_open:
+                opened.files.popitem(last=False)
             return file
 
     def close(self) -> None:
         """Forget open files; they are opened again when read."""
-        self._reset()
+        self._opened = _Opened()
 
 
-def _reopen(root: str, split: str | None, reader: Any, check_crc: bool, max_gap: int, max_open: int) -> ShardSet:
+class _Opened:
+    """What one process has open; replaced as a whole, so that threads never see half of a change."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.lock = threading.Lock()
+        self.files: OrderedDict[int, ShardFile] = OrderedDict()
+        self.headers: OrderedDict[int, RecordHeader] = OrderedDict()
+
+
+def _reopen(root: str, split: str | None, reader: Reader, check_crc: bool, max_gap: int, max_open: int) -> ShardSet:
     return ShardSet(root, split=split, reader=reader, check_crc=check_crc, max_gap=max_gap, max_open=max_open)
 
 
@@ -262,86 +291,3 @@ def _runs(wanted: list[int], offsets: np.ndarray, max_gap: int) -> Iterator[tupl
             first = frame
         last = frame
     yield first, last
-
-
-def _at(wanted: list[int], frame: int) -> int:
-    from bisect import bisect_left
-
-    return bisect_left(wanted, frame)
-
-
-class _ShardFile:
-    """One open shard; closed by the garbage collector, so that a thread that still reads keeps it open."""
-
-    def __init__(self, root: Path, facts: dict[str, Any], reader: str) -> None:
-        self.path = root / facts["name"]
-        self._fd = -1
-        try:
-            self._fd = os.open(self.path, os.O_RDONLY)
-        except FileNotFoundError:
-            raise InputError(
-                f"{self.path} is listed in the index but missing; copy it back, or run `intravid build` to rebuild it"
-            ) from None
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_RANDOM)
-        self._moved = self._places_if_rewritten(facts)
-        self._values = _LmdbValues(self.path) if reader == "lmdb" else None
-
-    def _places_if_rewritten(self, facts: dict[str, Any]) -> list[tuple[int, int]] | None:
-        """New positions where file size or transaction differ from the index; ids are compared on every read."""
-        size = os.fstat(self._fd).st_size
-        try:
-            if size == facts["size"] and read_transaction(self._fd) == facts["transaction"]:
-                return None
-            places = record_positions(read_layout(self.path))
-        except PageFormatError as error:
-            raise InputError(
-                f"{self.path}: {error}. Restore the file, or remove it and run `intravid build` to rebuild this shard."
-            ) from None
-        if len(places) != facts["records"]:
-            raise InputError(
-                f"{self.path} holds {len(places)} records, the index lists {facts['records']}; "
-                f"`intravid index {self.path.parent}` writes a new index"
-            )
-        warnings.warn(f"{self.path} was rewritten since it was indexed; its positions were read anew", stacklevel=4)
-        return places
-
-    def header(self, position: int, offset: int, length: int) -> RecordHeader:
-        if self._values is not None:
-            value = self._values.get(position)
-            return parse_header(value[: PREFIX.size + header_length(value)])
-        if self._moved is not None:
-            offset, length = self._moved[position]
-        return read_header_at(self._fd, offset, length)
-
-    def read(self, position: int, offset: int, start: int, length: int) -> bytes:
-        """Bytes start..start+length of a record."""
-        if self._values is not None:
-            return self._values.get(position)[start : start + length]
-        if self._moved is not None:
-            offset = self._moved[position][0]
-        return os.pread(self._fd, length, offset + start)
-
-    def __del__(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-
-
-class _LmdbValues:
-    """Whole values through LMDB itself: the reference that offsets are checked against."""
-
-    def __init__(self, path: Path) -> None:
-        import lmdb
-
-        self._env = lmdb.open(str(path), subdir=False, readonly=True, lock=False, readahead=True, max_spare_txns=0)
-
-    def get(self, position: int) -> bytes:
-        with self._env.begin() as txn:
-            value = txn.get(f"{position:012d}".encode())
-        if value is None:
-            raise RecordFormatError(f"record {position} is missing")
-        return bytes(value)
-
-    def __del__(self) -> None:
-        if hasattr(self, "_env"):
-            self._env.close()

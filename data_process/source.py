@@ -12,29 +12,11 @@ from pathlib import Path
 from data_process.errors import InputError
 from data_process.index import SPLITS
 
-VIDEO_SUFFIXES = frozenset(
-    f".{ending}"
-    for ending in (
-        *("mp4", "m4v", "mov", "avi", "mkv", "webm", "mpg", "mpeg", "mpe", "ts", "mts", "m2ts", "wmv", "asf", "flv"),
-        *(
-            "ogv",
-            "ogg",
-            "3gp",
-            "3g2",
-            "vob",
-            "mxf",
-            "264",
-            "h264",
-            "265",
-            "h265",
-            "hevc",
-            "mjpeg",
-            "mjpg",
-            "y4m",
-            "gif",
-        ),
-    )
-)
+VIDEO_SUFFIXES = frozenset({
+    ".264", ".265", ".3g2", ".3gp", ".asf", ".avi", ".flv", ".gif", ".h264", ".h265", ".hevc", ".m2ts", ".m4v",
+    ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".ogg", ".ogv", ".ts", ".vob",
+    ".webm", ".wmv", ".y4m",
+})  # fmt: skip
 """Endings, in lower case, of files that the folder adapter takes for videos."""
 
 
@@ -74,7 +56,7 @@ def read_source(dataset: str, source: Path, *, split: str = "train") -> list[Sou
     """All videos of a source, sorted by id.
 
     Raises:
-        InputError: for an unknown adapter, a missing source, no videos, missing files or ids given twice.
+        InputError: for an unknown adapter, a missing source, no videos, missing files, ids given twice or not UTF-8.
     """
     if dataset not in adapter_names():
         raise InputError(f"--dataset {dataset}: no such adapter; known are {', '.join(adapter_names())}")
@@ -85,12 +67,24 @@ def read_source(dataset: str, source: Path, *, split: str = "train") -> list[Sou
     if not videos:
         raise InputError(f"{source} holds no videos; expected files such as .mp4 or .avi, or class folders of them")
     _refuse_twice(videos)
+    unwritable = [ascii(video.id) for video in videos if not _is_utf8(video.id)]
+    if unwritable:
+        raise InputError(f"{len(unwritable)} names are not UTF-8: {first_ten(unwritable)}; rename these files")
     missing = [str(video.path) for video in videos if not video.path.is_file()]
     if missing:
         raise InputError(
-            f"{len(missing)} listed files do not exist: {first_ten(missing)}; correct the list or its root"
+            f"{len(missing)} of {len(videos)} listed files do not exist: {first_ten(missing)}; correct the paths in "
+            f"{source}, which are relative to its folder, or leave these files out"
         )
     return videos
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _refuse_twice(videos: Sequence[SourceVideo]) -> None:

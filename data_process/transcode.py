@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 
 from data_process import ffmpeg
+from data_process.errors import InputError
 from data_process.ffmpeg import Finished, StreamFacts
+from data_process.jpeg_stream import split_jpegs
+from data_process.outcome import TRANSIENT, Quarantined, Stored
 from data_process.records import RecordHeader, describe_units
 from data_process.source import SourceVideo
 
 _MAX_PIXELS = 8192 * 8192
+_MAX_SIDE = 16384
 _MAX_BYTES = 1 << 30
 _ATTEMPTS = 3
 _COMPLETE, _USABLE = 0.9, 0.5
-TRANSIENT = frozenset({"timeout", "decoder_crash", "read_error"})
-"""Codes that depend on the machine's state: tried again with a doubled limit, and by `--retry-quarantined`."""
+_FLAT_BYTES_PER_PIXEL = 0.02
+_SMALL_SIDE = 64
+_TAIL_LENGTH = 400
 
 
 @dataclass(frozen=True)
@@ -39,36 +43,13 @@ class TranscodeConfig:
     min_frames: int = 16
     strict: bool = False
 
-
-@dataclass(frozen=True)
-class Stored:
-    """A video ready to be written."""
-
-    header: RecordHeader
-    units: list[bytes]
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Quarantined:
-    """A video that is left out, and why.
-
-    Attributes:
-        code: reason, one word.
-        detail: what was seen, for a person.
-        status: exit status of ffmpeg, negative for a signal.
-        frames: JPEGs received.
-        attempts: how often it was tried.
-        seconds: time spent.
-    """
-
-    code: str
-    detail: str
-    status: int | None = None
-    frames: int = 0
-    attempts: int = 1
-    seconds: float = 0.0
-    facts: dict[str, object] = field(default_factory=dict)
+    def __post_init__(self) -> None:
+        if self.short_side < 1 or self.min_frames < 1:
+            raise InputError(f"short side {self.short_side}, min frames {self.min_frames}: both must be at least 1")
+        if not 1 <= self.quality <= 31:
+            raise InputError(f"quality {self.quality}: ffmpeg's JPEG scale runs from 1 (best) to 31")
+        if not self.nominal_fps > 0:
+            raise InputError(f"nominal fps {self.nominal_fps}: expected a rate above 0")
 
 
 def transcode(video: SourceVideo, label: int, config: TranscodeConfig) -> Stored | Quarantined:
@@ -80,8 +61,7 @@ def transcode(video: SourceVideo, label: int, config: TranscodeConfig) -> Stored
         if isinstance(outcome, Stored) or outcome.code not in TRANSIENT:
             break
     if isinstance(outcome, Quarantined):
-        given = {name: getattr(outcome, name) for name in ("code", "detail", "status", "frames", "facts")}
-        return Quarantined(**given, attempts=attempt + 1, seconds=time.monotonic() - start)
+        return replace(outcome, attempts=attempt + 1, seconds=time.monotonic() - start)
     return outcome
 
 
@@ -97,7 +77,9 @@ def _attempt(video: SourceVideo, label: int, config: TranscodeConfig, *, limit_f
         return _no_stream(facts)
     if not 0 < facts.width * facts.height <= _MAX_PIXELS:
         return Quarantined("bad_size", f"the header claims {facts.width} x {facts.height} pixels")
-    size = _stored_size(facts, config.short_side)
+    size = facts.stored_size(config.short_side)
+    if max(size) > _MAX_SIDE:
+        return Quarantined("bad_size", f"its pixel aspect {facts.aspect} makes it {size[1]} x {size[0]} pixels")
     limit_s = limit_factor * max(60.0, 10.0 * (facts.duration or 0.0))
     keep_every = _keep_every(facts.rate, config) if facts.rate else 1
     finished = _run(video, config, size, keep_every, limit_s)
@@ -107,7 +89,7 @@ def _attempt(video: SourceVideo, label: int, config: TranscodeConfig, *, limit_f
         if keep_every > 1:
             finished = _run(video, config, size, keep_every, limit_s)
     if finished.status is None:
-        return Quarantined("timeout", f"no end after {limit_s:.0f} s", facts=_described(facts))
+        return Quarantined("timeout", f"no end after {limit_s:.0f} s", facts=facts.described())
     return _judge(video, label, config, facts, finished, keep_every=keep_every, size=size, num_bytes=num_bytes)
 
 
@@ -159,26 +141,13 @@ def _judge(
         problem = ""
     except ValueError as error:
         units, problem = [], str(error)
-
-    def quarantine(code: str, detail: str) -> Quarantined:
-        return Quarantined(code, detail, finished.status, len(units), facts=_described(facts))
-
-    if finished.status is not None and finished.status < 0:
-        return quarantine("decoder_crash", f"ffmpeg ended by signal {-finished.status}")
-    if not units:
-        return quarantine("unreadable", problem or _tail(finished.messages) or "no frame came out")
-    if len(units) < config.min_frames:
-        return quarantine("too_short", f"{len(units)} frames, {config.min_frames} are needed")
-    if len(finished.output) >= _MAX_BYTES:
-        return quarantine("too_long", f"more than {_MAX_BYTES >> 20} MiB of frames; cut the video into parts")
-    note = _complaint(finished)
     covered = _covered(facts, finished, len(units) * keep_every)
-    if covered < _COMPLETE:
-        note = f"short: frames cover {covered:.0%} of the announced time"
-    if covered < _USABLE:
-        return quarantine("truncated", f"{len(units)} frames cover {covered:.0%} of the announced time")
-    if note and config.strict:
-        return quarantine("degraded", note)
+    reason = _reason_to_refuse(finished, len(units), covered, problem, config.min_frames)
+    complaint = _complaint(finished, covered)
+    if not reason and complaint and config.strict:
+        reason = "degraded", complaint
+    if reason:
+        return Quarantined(*reason, status=finished.status, frames=len(units), facts=facts.described())
     sizes, crcs = describe_units(units)
     rate = (facts.rate or facts.nominal_rate) / keep_every
     header = RecordHeader(
@@ -191,10 +160,36 @@ def _judge(
         fps=(rate.numerator, rate.denominator),
         unit_sizes=sizes,
         unit_crcs=crcs,
-        source=_described(facts) | {"bytes": num_bytes},
-        state="degraded" if note else "ok",
+        source=facts.described() | {"bytes": num_bytes},
+        state="degraded" if complaint else "ok",
     )
-    return Stored(header, units, note)
+    return Stored(header, units, ({"degraded": complaint} if complaint else {}) | _remarks(header))
+
+
+def _reason_to_refuse(
+    finished: Finished, frames: int, covered: float, problem: str, min_frames: int
+) -> tuple[str, str] | None:
+    if finished.status is not None and finished.status < 0:
+        return "decoder_crash", f"ffmpeg ended by signal {-finished.status}"
+    if not frames:
+        return "unreadable", problem or _tail(finished.messages) or "no frame came out"
+    if len(finished.output) >= _MAX_BYTES:
+        return "too_long", f"more than {_MAX_BYTES >> 20} MiB of frames; cut the video into parts"
+    if covered < _USABLE:
+        return "truncated", f"{frames} frames cover {covered:.0%} of the announced time"
+    if frames < min_frames:
+        return "too_short", f"{frames} frames, {min_frames} are needed"
+    return None
+
+
+def _remarks(header: RecordHeader) -> dict[str, str]:
+    remarks = {}
+    per_pixel = float(header.unit_sizes.mean()) / (header.width * header.height)
+    if per_pixel < _FLAT_BYTES_PER_PIXEL:
+        remarks["flat"] = f"{per_pixel:.3f} bytes per pixel: the pictures hold hardly anything"
+    if min(header.width, header.height) < _SMALL_SIDE:
+        remarks["small"] = f"only {header.width} x {header.height} pixels"
+    return remarks
 
 
 def _covered(facts: StreamFacts, finished: Finished, frames: int) -> float:
@@ -208,60 +203,24 @@ def _covered(facts: StreamFacts, finished: Finished, frames: int) -> float:
     return max((finished.seconds or 0.0) / facts.duration, by_count)
 
 
-def _complaint(finished: Finished) -> str:
+def _complaint(finished: Finished, covered: float) -> str:
     if finished.status:
         return f"ffmpeg ended with status {finished.status}: {_tail(finished.messages)}"
+    if covered < _COMPLETE:
+        return f"short: the frames cover {covered:.0%} of the announced time"
     if finished.messages:
         return f"{len(finished.messages)} complaints of the decoder, the last: {_tail(finished.messages[-1:])}"
     return ""
 
 
-def _described(facts: StreamFacts) -> dict[str, object]:
-    return {
-        "codec": facts.codec,
-        "w": facts.width,
-        "h": facts.height,
-        "fps": [facts.rate.numerator, facts.rate.denominator] if facts.rate else None,
-        "duration": facts.duration,
-        "rot": round(facts.rotation),
-        "sar": [facts.aspect.numerator, facts.aspect.denominator],
-        "vfr": facts.is_variable,
-    }
-
-
 def _tail(messages: tuple[str, ...] | list[str]) -> str:
-    return " | ".join(messages)[-400:]
-
-
-def _stored_size(facts: StreamFacts, short_side: int) -> tuple[int, int]:
-    height, width = facts.display_size()
-    scale = Fraction(min(short_side, height, width), min(height, width))
-    return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-def split_jpegs(stream: bytes) -> Iterator[bytes]:
-    """Cut concatenated JPEGs apart.
-
-    Marker segments before the scan are skipped by their length; the scan itself escapes ff, so that the next end
-    marker is the frame's own.
-
-    Raises:
-        ValueError: for anything but a start marker between frames, or a last frame without its end.
-    """
-    start = 0
-    while start < len(stream):
-        if stream[start : start + 2] != b"\xff\xd8":
-            raise ValueError(f"byte {start} of the frames is not the beginning of a JPEG")
-        position = start + 2
-        while stream[position : position + 2] not in (b"\xff\xda", b""):
-            if stream[position] != 0xFF:
-                raise ValueError(f"byte {position} of the frames is no marker")
-            position += 2 + int.from_bytes(stream[position + 2 : position + 4], "big")
-        end = stream.find(b"\xff\xd9", position)
-        if end < 0:
-            raise ValueError("the last frame has no end: ffmpeg was cut off")
-        yield stream[start : end + 2]
-        start = end + 2
+    """The last messages that fit a line of a report."""
+    kept: list[str] = []
+    for message in reversed(messages):
+        if kept and sum(map(len, kept)) + len(message) > _TAIL_LENGTH:
+            break
+        kept.insert(0, message[-_TAIL_LENGTH:])
+    return " | ".join(kept)
 
 
 def settings_of(config: TranscodeConfig) -> dict[str, object]:

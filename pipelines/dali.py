@@ -6,8 +6,10 @@ contiguous channels-last-3d tensor without a copy.
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -16,9 +18,11 @@ from torch import Tensor
 
 from data_process.errors import InputError, RunError
 from pipelines.plan import PARAMETERS, ClipFormat
+from pipelines.prefetch import UntilError
 from pipelines.source import PlannedBatch
 
-_COLUMN = {name: number for number, name in enumerate(PARAMETERS)}
+_COLUMN = {name: number for number, name in enumerate((*PARAMETERS, "margin"))}
+"""Places in the parameter row of a frame; the last one is the frame's own margin, see `_resize`."""
 
 
 class DaliExecutor:
@@ -50,146 +54,184 @@ class DaliExecutor:
     ) -> None:
         if decode == "mixed" and device != "gpu":
             raise InputError("pipeline.decode mixed needs a CUDA device; use cpu or auto on a machine without one")
+        _require_dali()
         self._format = clip_format
-        self._feed = _Feed(clip_format)
-        self._pipeline = _build_pipeline(
-            self._feed,
-            clip_format,
-            batch_size=max_samples * clip_format.frames_per_sample,
-            device=device,
-            decode=decode,
-            device_id=device_id if device == "gpu" else None,
-            threads=threads,
-            prefetch=prefetch,
-        )
+        self._gpu, self._decode = device == "gpu", decode
+        self._options = {
+            "batch_size": max_samples * clip_format.frames_per_sample,
+            "num_threads": threads,
+            "device_id": device_id if device == "gpu" else None,
+            "prefetch_queue_depth": prefetch,
+        }
 
-    def run(self, planned: Iterable[PlannedBatch]) -> Iterator[tuple[PlannedBatch, tuple[Tensor, ...]]]:
-        """Each batch with its V clips (b, 3, T, S, S) float32, contiguous in channels-last-3d."""
-        self._feed.begin(iter(planned))
+    def run(self, planned: Iterable[PlannedBatch]) -> Generator[tuple[PlannedBatch, tuple[Tensor, ...]], None, None]:
+        """Each batch with its V clips (b, 3, T, S, S) float32, contiguous in channels-last-3d.
+
+        Every run has a graph of its own, since one that was left in the middle still holds the old batches.
+
+        Raises:
+            RunError: for a JPEG that cannot be decoded or has another size than the record says.
+        """
+        batches = UntilError(_checked(planned))
+        feed = _Feed(batches, self._format)
+        pipeline = self._build(feed)
         while True:
             try:
-                (output,) = self._pipeline.run()
+                (output,) = pipeline.run()
             except StopIteration:
-                self._pipeline.reset()
-                return
-            batch = self._feed.taken.popleft()
+                break
+            except RuntimeError as error:
+                raise _failure(feed.taken, error) from error
+            batch = feed.taken.popleft()
             pixels = torch.from_dlpack(output.as_tensor())
             shape = (self._format.num_views, len(batch.index), self._format.num_frames)
             yield batch, tuple(pixels.view(*shape, *pixels.shape[1:]).permute(0, 1, 5, 2, 3, 4))
+        batches.reraise()
+
+    def _build(self, feed: _Feed) -> Any:
+        from nvidia.dali import fn, types
+        from nvidia.dali.pipeline import Pipeline
+
+        dtypes: Any = types  # its members are made at import and unknown to type checkers
+        # Only the dynamic executor lets a tensor outlive the next run without a copy.
+        pipeline = Pipeline(exec_dynamic=True, **self._options)
+        with pipeline:
+            jpeg, row, down, across = fn.external_source(
+                source=feed,
+                num_outputs=4,
+                batch=True,
+                dtype=[dtypes.UINT8, dtypes.FLOAT, dtypes.FLOAT, dtypes.FLOAT],
+                ndim=[1, 1, 3, 3],
+            )
+            pixels = fn.decoders.image(jpeg, device=self._decode, output_type=dtypes.RGB, jpeg_fancy_upsampling=True)
+            if self._gpu:
+                pixels, down, across = pixels.gpu(), down.gpu(), across.gpu()
+            pipeline.set_outputs(_augment(fn, dtypes, pixels, row, down * across, self._format))
+        pipeline.build()
+        return pipeline
 
     def close(self) -> None:
-        """Let DALI's threads and memory go."""
-        if hasattr(self, "_pipeline"):
-            del self._pipeline
+        """Nothing is held between runs; a run's graph goes with its generator."""
 
 
-class _Feed:
-    """The callable that DALI asks for batches, ahead of consumption; remembers what it handed out."""
-
-    def __init__(self, clip_format: ClipFormat) -> None:
-        self._format = clip_format
-        self._planned: Iterator[PlannedBatch] = iter(())
-        self.taken: deque[PlannedBatch] = deque()
-
-    def begin(self, planned: Iterator[PlannedBatch]) -> None:
-        self._planned = planned
-        self.taken.clear()
-
-    def __call__(self) -> tuple[list[np.ndarray], np.ndarray]:
-        batch = next(self._planned)  # its end is the end of DALI's epoch
-        frames, rows = [], []
-        for view in range(self._format.num_views):
-            for plan, record, stored in zip(batch.plans, batch.records, batch.frames, strict=True):
-                clip = plan.clips[view]
-                rows.append(clip.parameters())
-                frames += [_as_array(stored[frame], record.id, frame) for frame in clip.frames]
-        self.taken.append(batch)
-        return frames, np.concatenate(rows)
-
-
-def _as_array(data: bytes, video_id: str, frame: int) -> np.ndarray:
-    # A broken JPEG would end the whole pipeline without telling whose it was.
-    if data[:2] != b"\xff\xd8" or data[-2:] != b"\xff\xd9":
-        raise RunError(f"{video_id}, frame {frame}: the stored bytes are no complete JPEG")
-    return np.frombuffer(data, np.uint8)
-
-
-def _build_pipeline(
-    feed: _Feed,
-    clip_format: ClipFormat,
-    *,
-    batch_size: int,
-    device: str,
-    decode: str,
-    device_id: int | None,
-    threads: int,
-    prefetch: int,
-) -> Any:
+def _require_dali() -> None:
     try:
-        from nvidia.dali import fn, types
-        from nvidia.dali.pipeline import pipeline_def
+        import nvidia.dali  # noqa: F401
     except ImportError:
         raise InputError(
             "pipeline.backend dali: NVIDIA DALI is not installed. `pip install 'intravid[dali]'` (CUDA 13) or "
             "'intravid[dali-cuda12]' brings it; --pipeline.backend host works without."
         ) from None
 
-    dtypes: Any = types  # its members are made at import and unknown to type checkers
 
-    @pipeline_def(  # pyright: ignore[reportCallIssue]
-        batch_size=batch_size,
-        num_threads=threads,
-        device_id=device_id,
-        exec_dynamic=True,
-        prefetch_queue_depth=prefetch,
-        py_start_method="spawn",
-    )
-    def graph() -> Any:
-        jpeg, row = fn.external_source(
-            source=feed, num_outputs=2, batch=True, dtype=[dtypes.UINT8, dtypes.FLOAT], ndim=[1, 1]
-        )
-        decoded = fn.decoders.image(jpeg, device=decode, output_type=dtypes.RGB, jpeg_fancy_upsampling=True)
-        if device == "gpu" and decode == "cpu":
-            decoded = decoded.gpu()
-        return _augment(fn, dtypes, decoded, row, clip_format)
+class _Feed:
+    """The callable that DALI asks for batches, ahead of consumption; remembers what it handed out."""
 
-    pipeline = graph()
-    pipeline.build()
-    return pipeline
+    def __init__(self, planned: Iterator[PlannedBatch], clip_format: ClipFormat) -> None:
+        self._planned, self._num_views, self._size = planned, clip_format.num_views, clip_format.size
+        self.taken: deque[PlannedBatch] = deque()
+
+    def __call__(self) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
+        """JPEGs of N frames, their rows (N, 14), and edge gains (N, S, 1, 1) and (N, 1, S, 1); float32."""
+        batch = next(self._planned)  # its end is the end of DALI's epoch
+        frames, tables = [], []
+        for view in range(self._num_views):
+            for plan, stored in zip(batch.plans, batch.frames, strict=True):
+                clip = plan.clips[view]
+                tables.append(clip.parameters())
+                frames += [np.frombuffer(stored[frame], np.uint8) for frame in clip.frames]
+        self.taken.append(batch)
+        rows = np.concatenate(tables)
+        sides = rows[:, [_COLUMN["height"], _COLUMN["width"]]]
+        margin = np.ceil(np.maximum(sides.max(axis=1, keepdims=True) / self._size, 1.0))
+        down, across = (np.stack([edge_gain(int(side), self._size) for side in column]) for column in sides.T)
+        gains = down.reshape(-1, self._size, 1, 1), across.reshape(-1, 1, self._size, 1)
+        return frames, np.concatenate([rows, margin], axis=1, dtype=np.float32), *gains
 
 
-def _augment(fn: Any, types: Any, pixels: Any, row: Any, clip_format: ClipFormat) -> Any:
+@lru_cache(maxsize=4096)
+def edge_gain(length: int, size: int) -> np.ndarray:
+    """By how much a resize from `length` to `size` pixels that takes zeros from outside is too small, (size,) float32.
+
+    At each output pixel the sum of the filter's weights over the part of it inside; 1 but for the ends. The filter is
+    the triangle of an antialiased bilinear resize, as wide as one output pixel on each side, at least one input pixel.
+    """
+    scale = length / size
+    width = max(scale, 1.0)
+    margin = math.ceil(width) + 1
+    centres = (np.arange(size)[:, None] + 0.5) * scale
+    places = np.arange(-margin, length + margin)[None] + 0.5
+    weights = np.clip(1.0 - np.abs(places - centres) / width, 0.0, None)
+    inside = weights[:, margin:-margin]
+    return (weights.sum(axis=1) / inside.sum(axis=1)).astype(np.float32)
+
+
+def _checked(planned: Iterable[PlannedBatch]) -> Iterator[PlannedBatch]:
+    """The same batches; a JPEG that is cut short would end the whole graph without telling whose it was."""
+    from simplejpeg import decode_jpeg_header
+
+    for batch in planned:
+        for record, stored in zip(batch.records, batch.frames, strict=True):
+            for frame, data in stored.items():
+                if data[:2] != b"\xff\xd8" or data[-2:] != b"\xff\xd9":
+                    raise RunError(f"{record.id}, frame {frame}: the stored bytes are no complete JPEG")
+            # Frames of a video have one size, and a box beyond it would be DALI's error, without a name.
+            frame, data = next(iter(stored.items()))
+            try:
+                size = tuple(decode_jpeg_header(data)[:2])
+            except ValueError as error:
+                raise RunError(f"{record.id}, frame {frame}: the stored JPEG cannot be read ({error})") from None
+            if size != (record.height, record.width):
+                raise RunError(
+                    f"{record.id}, frame {frame} has {size[0]}x{size[1]} pixels, "
+                    f"its record says {record.height}x{record.width}"
+                )
+        yield batch
+
+
+def _failure(taken: Iterable[PlannedBatch], error: RuntimeError) -> RunError:
+    """What broke the graph: the first frame that the host cannot decode either, else DALI's own words."""
+    from pipelines.host import decode
+
+    for batch in taken:
+        for record, stored in zip(batch.records, batch.frames, strict=True):
+            for frame, data in stored.items():
+                try:
+                    decode(data, record, frame)
+                except RunError as found:
+                    return found
+    return RunError(f"DALI failed: {error}")
+
+
+def _augment(fn: Any, types: Any, pixels: Any, row: Any, gain: Any, clip_format: ClipFormat) -> Any:
     """Frames HWC uint8 to normalised HWC float; operations outside the clip format are not in the graph."""
 
     def value(name: str) -> Any:
         return row[_COLUMN[name]]
 
     operations, size = clip_format.operations, clip_format.size
+    recolours = bool(operations & {"colour", "grey"})
     if "rotate" in operations:
-        angle = value("angle")
-        pixels = fn.cast(pixels, dtype=types.FLOAT)
-        pixels = fn.rotate(pixels, angle=angle, interp_type=types.INTERP_LINEAR, keep_size=True, fill_value=0)
+        # Levels are rounded once: behind the colours, which could amplify the rounding, where there are any.
+        kept = types.FLOAT if recolours else types.UINT8
+        pixels = fn.rotate(
+            fn.cast(pixels, dtype=kept),
+            angle=value("angle"),
+            interp_type=types.INTERP_LINEAR,
+            keep_size=True,
+            fill_value=0,
+        )
     top, height = _COLUMN["top"], _COLUMN["height"]
     pixels = fn.slice(
         pixels,
-        fn.cast(row[top : top + 2], dtype=types.INT32),
-        fn.cast(row[height : height + 2], dtype=types.INT32),
+        start=fn.cast(row[top : top + 2], dtype=types.INT32),
+        shape=fn.cast(row[height : height + 2], dtype=types.INT32),
         axes=[0, 1],
     )
-    recolours = bool(operations & {"colour", "grey"})
-    # Levels are rounded once, behind the colour map that would amplify the rounding.
-    pixels = fn.resize(pixels, size=(size, size), interp_type=types.INTERP_LINEAR, antialias=True, dtype=types.FLOAT)
-    if not recolours:
-        pixels = fn.cast(pixels, dtype=types.UINT8)
-    if "flip" in operations:
-        pixels = fn.flip(pixels, horizontal=fn.cast(value("flip"), dtype=types.INT32))
-    if "turn" in operations:
-        angle = value("turns") * 90.0
-        pixels = fn.rotate(pixels, angle=angle, interp_type=types.INTERP_NN, keep_size=True, fill_value=0)
     if recolours:
         # color_twist would take the contrast of floats around 0.5, so contrast and brightness have an operator apart.
         saturation = value("saturation") * (1.0 - value("grey"))
-        pixels = fn.color_twist(pixels, saturation=saturation, hue=value("hue"))
+        pixels = fn.color_twist(pixels, saturation=saturation, hue=value("hue"), dtype=types.FLOAT)
         pixels = fn.brightness_contrast(
             pixels,
             brightness=value("brightness"),
@@ -197,6 +239,12 @@ def _augment(fn: Any, types: Any, pixels: Any, row: Any, clip_format: ClipFormat
             contrast_center=128.0,
             dtype=types.UINT8,
         )
+    pixels = _resize(fn, types, pixels, row, gain, size)
+    if "flip" in operations:
+        pixels = fn.flip(pixels, horizontal=fn.cast(value("flip"), dtype=types.INT32))
+    if "turn" in operations:
+        angle = value("turns") * 90.0
+        pixels = fn.rotate(pixels, angle=angle, interp_type=types.INTERP_NN, keep_size=True, fill_value=0)
     if "blur" in operations:
         # A window of 1 is the identity; sigma 0 with window 0 is refused by DALI.
         radius = fn.cast(-_floor(-3.0 * value("blur")), dtype=types.INT32)
@@ -210,7 +258,33 @@ def _augment(fn: Any, types: Any, pixels: Any, row: Any, clip_format: ClipFormat
     )
 
 
-def _floor(value: Any) -> Any:
-    from nvidia.dali import math
+def _resize(fn: Any, types: Any, pixels: Any, row: Any, gain: Any, size: int) -> Any:
+    """Antialiased bilinear resize whose filter ends at the edge of the crop, as Pillow's and torch's.
 
-    return math.floor(value)
+    DALI would repeat the pixels at the edge instead, which was seen to move it by 20 levels where much is shrunk.
+    """
+    height, margin = _COLUMN["height"], row[_COLUMN["margin"]]
+    sides, margins = row[height : height + 2], fn.stack(margin, margin)
+    padded = fn.slice(
+        pixels,
+        start=fn.cast(-margins, dtype=types.INT32),
+        shape=fn.cast(sides + 2.0 * margins, dtype=types.INT32),
+        axes=[0, 1],
+        out_of_bounds_policy="pad",
+        fill_values=0,
+    )
+    resized = fn.resize(
+        padded,
+        size=(size, size),
+        roi_start=margins,
+        roi_end=sides + margins,
+        interp_type=types.INTERP_LINEAR,
+        antialias=True,
+    )
+    return fn.cast(resized * gain, dtype=types.UINT8)
+
+
+def _floor(value: Any) -> Any:
+    from nvidia.dali import math as dali_math
+
+    return dali_math.floor(value)

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from data_process.errors import InputError
 from data_process.records import VideoRecord
 from pipelines.batch import ViewBatch
 from pipelines.draw import centre_box, clip_frames, even_starts, looped, resized_crop
-from pipelines.loader import PipelineConfig, Prefetcher, make_executor
+from pipelines.loader import PipelineConfig, carried_out, make_executor, to_device
 from pipelines.plan import Box, ClipFormat, ClipPlan, Planner, SamplePlan
-from pipelines.source import VideoStore, plan_batch
+from pipelines.prefetch import Prefetcher
+from pipelines.source import PlannedBatch, VideoStore, plan_batch
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,14 @@ class EvaluationClips:
     drop_last_frame: bool = False
     frozen_frame: float | None = None
 
+    def __post_init__(self) -> None:
+        if min(self.num_clips, self.num_frames, self.stride, self.size) < 1:
+            raise InputError(f"clips, frames, stride and size of evaluation must be at least 1, got {self}")
+        if self.resize is not None and min(self.resize) < self.size:
+            raise InputError(f"the crop ({self.size}) must fit into resize {self.resize}, or resize be null")
+        if self.frozen_frame is not None and not 0.0 <= self.frozen_frame <= 1.0:
+            raise InputError(f"frozen_frame ({self.frozen_frame}) is a place in the video from 0 to 1")
+
     @property
     def clip_format(self) -> ClipFormat:
         """Format of the clips; no operation beside crop and resize."""
@@ -53,9 +63,10 @@ class EvaluationClips:
         return self
 
     def __call__(self, _: np.random.Generator, record: VideoRecord) -> SamplePlan:
-        """The clips of a video; nothing is drawn."""
+        """The clips of a video, nothing drawn; its label is the target."""
         box = self._box(record)
-        return SamplePlan(tuple(ClipPlan(frames, box) for frames in self._frames(record)))
+        clips = tuple(ClipPlan(frames, box) for frames in self._frames(record))
+        return SamplePlan(clips, {"label": np.array(record.label, dtype=np.int64)})
 
     def _frames(self, record: VideoRecord) -> list[tuple[int, ...]]:
         length = max(1, record.num_frames - self.drop_last_frame)
@@ -83,19 +94,21 @@ def evaluation_batches(
     config: PipelineConfig,
     indices: Sequence[int],
     batch_size: int,
+    local_ranks: int = 1,
     device: torch.device | str = "cpu",
 ) -> Iterator[ViewBatch]:
     """Batches of the given samples in their order, the last one short where they do not divide."""
-    target = torch.device(device)
-    executor = make_executor(clips.clip_format, config, max_samples=batch_size, device=target)
-    planned = (
-        plan_batch(videos, clips, clips.clip_format, indices[first : first + batch_size], seed=0, epoch=0)
-        for first in range(0, len(indices), batch_size)
-    )
-    background = Prefetcher(executor.run(planned), config.prefetch, target)
+    target, clip_format = torch.device(device), clips.clip_format
+    executor = make_executor(clip_format, config, max_samples=batch_size, device=target, local_ranks=local_ranks)
+
+    def planned(first: int) -> PlannedBatch:
+        return plan_batch(videos, clips, clip_format, indices[first : first + batch_size], seed=0, epoch=0)
+
+    firsts = range(0, len(indices), batch_size)
+    background = Prefetcher(carried_out(planned, firsts, executor, readers=config.readers), depth=config.prefetch)
     try:
         for batch, _ in background:
-            yield batch
+            yield to_device(batch, target)
     finally:
         background.stop()
         executor.close()

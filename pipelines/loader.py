@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import queue
-import threading
-import time
-import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -18,7 +17,13 @@ from torch import Tensor
 from data_process.errors import InputError
 from pipelines.batch import ViewBatch
 from pipelines.plan import ClipFormat, Planner
+from pipelines.prefetch import Prefetcher, map_ahead
 from pipelines.source import ClipSource, PlannedBatch, VideoStore
+
+_log = logging.getLogger(__name__)
+
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""Where a container (control groups, version 2) finds its share of the processor: quota and period, microseconds."""
 
 
 @dataclass(frozen=True)
@@ -28,25 +33,30 @@ class PipelineConfig:
     Attributes:
         backend: dali, host, or auto (dali on a CUDA device where it is installed, host otherwise).
         threads: CPU threads of this rank for decoding and augmentation; 0 shares the machine's cores among its ranks.
-        prefetch: batches that are prepared ahead.
+        prefetch: finished batches that are kept ready.
+        readers: threads that read stored frames, a batch each; more hide the latency of a slow file system.
         decode: where DALI decodes JPEGs: cpu, mixed (on the GPU), or auto (mixed on a CUDA device).
     """
 
     backend: Literal["auto", "host", "dali"] = "auto"
     threads: int = 0
     prefetch: int = 2
+    readers: int = 2
     decode: Literal["auto", "cpu", "mixed"] = "auto"
 
     def __post_init__(self) -> None:
-        if self.threads < 0 or self.prefetch < 1:
-            raise InputError(f"pipeline.threads {self.threads} must be >= 0, pipeline.prefetch {self.prefetch} >= 1")
+        if self.threads < 0:
+            raise InputError(f"pipeline.threads ({self.threads}) must be 0 (share the cores) or more")
+        for name in ("prefetch", "readers"):
+            if (value := getattr(self, name)) < 1:
+                raise InputError(f"pipeline.{name} ({value}) must be at least 1")
 
 
 class Executor(Protocol):
     """Carries plans out; `pipelines.host` and `pipelines.dali`."""
 
-    def run(self, planned: Iterable[PlannedBatch]) -> Iterator[tuple[PlannedBatch, tuple[Tensor, ...]]]:
-        """Each batch with its V clips (b, 3, T, S, S)."""
+    def run(self, planned: Iterable[PlannedBatch]) -> Generator[tuple[PlannedBatch, tuple[Tensor, ...]], None, None]:
+        """Each batch with its V clips (b, 3, T, S, S); an error comes after all batches before it."""
         ...
 
     def close(self) -> None:
@@ -57,12 +67,24 @@ class Executor(Protocol):
 def available_cores() -> int:
     """Cores that this process may use: its affinity, and the quota of its control group."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    if quota.exists():
-        limit, period = quota.read_text().split()[:2]
+    if CPU_QUOTA.exists():
+        limit, period = CPU_QUOTA.read_text().split()[:2]
         if limit != "max":
             cores = min(cores, max(1, int(limit) // int(period)))
     return cores
+
+
+def thread_count(asked: int, *, local_ranks: int) -> int:
+    """Threads of this rank: those asked for, or for 0 its share of the cores that `local_ranks` processes have."""
+    cores = available_cores()
+    if asked * local_ranks > cores:
+        _log.warning(
+            "%d threads for each of %d ranks on %d cores slow each other down; pipeline.threads 0 shares the cores",
+            asked,
+            local_ranks,
+            cores,
+        )
+    return asked or max(1, cores // local_ranks)
 
 
 def make_executor(
@@ -73,19 +95,12 @@ def make_executor(
     Raises:
         InputError: for a backend that is not installed or a decoder that the device does not have.
     """
-    cores = available_cores()
-    threads = config.threads or max(1, cores // local_ranks)
-    if config.threads * local_ranks > cores:
-        warnings.warn(
-            f"pipeline.threads {config.threads} for {local_ranks} ranks on {cores} cores: more threads than cores "
-            "slow each other down; 0 shares the cores evenly",
-            stacklevel=3,
-        )
+    threads = thread_count(config.threads, local_ranks=local_ranks)
     on_gpu = device.type == "cuda"
     if _backend(config, on_gpu=on_gpu) == "host":
         from pipelines.host import HostExecutor
 
-        return HostExecutor(clip_format, threads=threads)
+        return HostExecutor(clip_format, threads=threads, pinned=on_gpu)
     from pipelines.dali import DaliExecutor
 
     return DaliExecutor(
@@ -93,10 +108,14 @@ def make_executor(
         max_samples=max_samples,
         device="gpu" if on_gpu else "cpu",
         decode=("mixed" if on_gpu else "cpu") if config.decode == "auto" else config.decode,
-        device_id=(device.index or 0) if on_gpu else None,
+        device_id=_gpu_number(device) if on_gpu else None,
         threads=threads,
         prefetch=config.prefetch,
     )
+
+
+def _gpu_number(device: torch.device) -> int:
+    return torch.cuda.current_device() if device.index is None else device.index
 
 
 def _backend(config: PipelineConfig, *, on_gpu: bool) -> str:
@@ -115,11 +134,11 @@ class Loader:
         wait_s: seconds that the consumer has waited for batches so far.
     """
 
-    def __init__(self, source: ClipSource, executor: Executor, *, prefetch: int, device: torch.device) -> None:
+    def __init__(self, source: ClipSource, executor: Executor, *, config: PipelineConfig, device: torch.device) -> None:
         self.source = source
         self.wait_s = 0.0
-        self._executor, self._prefetch, self._device = executor, prefetch, device
-        self._running: Prefetcher | None = None
+        self._executor, self._config, self._device = executor, config, device
+        self._running: Prefetcher[ViewBatch] | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -127,12 +146,20 @@ class Loader:
         return self.source.steps_per_epoch
 
     def batches(self, start_step: int) -> Iterator[ViewBatch]:
-        """The batch of `start_step` and all that follow; what a step gives does not depend on where it was begun."""
+        """The batch of `start_step` and all that follow; what a step gives does not depend on where it was begun.
+
+        One iteration at a time: a second one ends the first. Errors of reading and decoding come out at the step
+        that they belong to, after all batches before it.
+        """
         self._stop_background()
-        self._running = Prefetcher(self._executor.run(self.source.from_step(start_step)), self._prefetch, self._device)
-        for batch, waited in self._running:
-            self.wait_s += waited
-            yield batch
+        produced = carried_out(self.source, count(start_step), self._executor, readers=self._config.readers)
+        running = self._running = Prefetcher(produced, depth=self._config.prefetch)
+        try:
+            for batch, waited in running:
+                self.wait_s += waited
+                yield to_device(batch, self._device)
+        finally:
+            running.stop()
 
     def _stop_background(self) -> None:
         if self._running is not None:
@@ -151,64 +178,23 @@ class Loader:
         self.close()
 
 
-class Prefetcher:
-    """A thread that works through an iterator and keeps a bounded number of results ready, in order."""
-
-    def __init__(
-        self, results: Iterator[tuple[PlannedBatch, tuple[Tensor, ...]]], prefetch: int, device: torch.device
-    ) -> None:
-        self._results, self._device = results, device
-        self._ready: queue.Queue[ViewBatch | BaseException | None] = queue.Queue(maxsize=prefetch)
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="loader", daemon=True)
-        self._thread.start()
-
-    def _work(self) -> None:
-        last: BaseException | None = None
-        try:
-            for planned, clips in self._results:
-                if not self._hand_over(to_view_batch(planned, clips, self._device)):
-                    return
-        except BaseException as error:
-            last = error
-        self._hand_over(last)
-
-    def _hand_over(self, item: ViewBatch | BaseException | None) -> bool:
-        while not self._stopping.is_set():
-            try:
-                self._ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-    def __iter__(self) -> Iterator[tuple[ViewBatch, float]]:
-        while True:
-            start = time.perf_counter()
-            item = self._ready.get()
-            waited = time.perf_counter() - start
-            if item is None:
-                return
-            if isinstance(item, BaseException):
-                raise item
-            yield item, waited
-
-    def stop(self) -> None:
-        """End the thread; results that are ready are dropped."""
-        self._stopping.set()
-        self._thread.join()
+def carried_out(
+    source: Callable[[int], PlannedBatch], steps: Iterable[int], executor: Executor, *, readers: int
+) -> Generator[ViewBatch, None, None]:
+    """The batch of each step: read by `readers` threads, carried out by the executor, on the CPU or DALI's device."""
+    with closing(map_ahead(source, steps, threads=readers)) as planned, closing(executor.run(planned)) as finished:
+        for batch, clips in finished:
+            device = clips[0].device
+            yield ViewBatch(
+                clips=clips,
+                index=torch.from_numpy(batch.index).to(device),
+                targets={name: torch.from_numpy(value).to(device) for name, value in batch.targets.items()},
+            )
 
 
-def to_view_batch(planned: PlannedBatch, clips: tuple[Tensor, ...], device: torch.device) -> ViewBatch:
-    """Clips, targets and indices as one batch on a device; pinned and asynchronous where that is a GPU."""
-    batch = ViewBatch(
-        clips=clips,
-        index=torch.from_numpy(planned.index),
-        targets={name: torch.from_numpy(value) for name, value in planned.targets.items()},
-    )
-    if device.type == "cpu":
-        return batch
-    return batch.to(device, non_blocking=True)
+def to_device(batch: ViewBatch, device: torch.device) -> ViewBatch:
+    """The batch on a device; called by the consumer, so that the copy stands in the consumer's stream."""
+    return batch if batch.index.device == device else batch.to(device, non_blocking=True)
 
 
 def build_loader(
@@ -229,9 +215,11 @@ def build_loader(
     Raises:
         InputError: for a batch that does not divide by the ranks or exceeds the dataset, or a missing backend.
     """
-    source = ClipSource(videos, planner, clip_format, seed, global_batch, rank, world_size)
+    source = ClipSource(
+        videos, planner, clip_format, seed=seed, global_batch=global_batch, rank=rank, world_size=world_size
+    )
     target = torch.device(device)
     executor = make_executor(
         clip_format, config, max_samples=global_batch // world_size, device=target, local_ranks=local_ranks
     )
-    return Loader(source, executor, prefetch=config.prefetch, device=target)
+    return Loader(source, executor, config=config, device=target)

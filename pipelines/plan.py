@@ -14,8 +14,14 @@ from data_process.records import VideoRecord
 PLAN_VERSION = 1
 """Raised whenever the same seed would give other plans; a checkpoint refuses to resume under another version."""
 
-OPERATIONS = ("rotate", "flip", "turn", "colour", "grey", "blur")
-"""What may be done to a clip beside cropping and resizing, in the order in which executors do it."""
+OPERATIONS = ("rotate", "colour", "grey", "flip", "turn", "blur")
+"""What may be done to a clip beside cropping and resizing, in the order in which executors do it.
+
+They rotate the frame, cut the box, change its colours, resize it, flip and turn the square, and blur it. Each step
+gives whole grey levels; a rotation followed by colours is rounded once, behind the colours. Colours come before the
+resize (torchvision's recipes have them behind it, which differs by what is clipped only), since they may amplify a
+difference of one level, and resizing levels is where executors differ by one.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Photometric:
-    """Colour changes of one frame, applied after the geometry in the order of the fields.
+    """Colour changes of one frame, in the order of the fields: of the crop, but for the blur of the resized square.
 
     Brightness, contrast, saturation and hue are one linear map of RGB in grey levels (the definition of DALI's
     ``color_twist``, shared by all executors): ``brightness * (128 + contrast * (v - 128))`` with
@@ -84,7 +90,7 @@ PARAMETERS = (
 
 @dataclass(frozen=True, slots=True)
 class ClipPlan:
-    """Everything needed to cut one clip from a stored video, in the order in which it is applied.
+    """Everything needed to cut one clip from a stored video; `OPERATIONS` says in which order it is applied.
 
     Attributes:
         frames: frame numbers, length T, from 0, any order, repeats allowed.
@@ -201,6 +207,8 @@ class ClipFormat:
     def __post_init__(self) -> None:
         if min(self.num_views, self.num_frames, self.size) < 1:
             raise ValueError(f"num_views, num_frames and size must be at least 1, got {self}")
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be positive, got {self.std}")
         if unknown := set(self.operations) - set(OPERATIONS):
             raise ValueError(f"unknown operations {sorted(unknown)}; known are {OPERATIONS}")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
@@ -45,9 +45,18 @@ class PlannedBatch:
 
     @cached_property
     def targets(self) -> dict[str, np.ndarray]:
-        """Targets of all samples, name to (b, ...)."""
-        names = self.plans[0].targets
-        return {name: np.stack([plan.targets[name] for plan in self.plans]) for name in names}
+        """Targets of all samples, name to (b, ...).
+
+        Raises:
+            ValueError: where samples differ in names, shapes or dtypes (a fault of the planner).
+        """
+        first = _outline(self.plans[0])
+        for record, plan in zip(self.records, self.plans, strict=True):
+            if (outline := _outline(plan)) != first:
+                raise ValueError(
+                    f"targets must be alike in all samples: {record.id} has {outline}, {self.records[0].id} has {first}"
+                )
+        return {name: np.stack([plan.targets[name] for plan in self.plans]) for name in first}
 
     @cached_property
     def digest(self) -> int:
@@ -75,16 +84,18 @@ class ClipSource:
     videos: VideoStore
     planner: Planner
     clip_format: ClipFormat
-    seed: int
-    global_batch: int
-    rank: int = 0
-    world_size: int = 1
+    seed: int = field(kw_only=True)
+    global_batch: int = field(kw_only=True)
+    rank: int = field(default=0, kw_only=True)
+    world_size: int = field(default=1, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.global_batch % self.world_size:
+        if self.seed < 0:
+            raise InputError(f"train.seed ({self.seed}) must not be negative")
+        if remainder := self.global_batch % self.world_size:
             raise InputError(
                 f"train.global_batch ({self.global_batch}) must be divisible by the {self.world_size} ranks; "
-                f"{self.global_batch - self.global_batch % self.world_size} would be"
+                f"{self.global_batch - remainder + self.world_size} is the next that is"
             )
         if not 0 < self.global_batch <= len(self.videos):
             raise InputError(
@@ -105,11 +116,9 @@ class ClipSource:
         epoch = order.epoch_of_step(step, num_samples, self.global_batch)
         return plan_batch(self.videos, self.planner, self.clip_format, mine, seed=self.seed, epoch=epoch)
 
-    def from_step(self, step: int) -> Iterator[PlannedBatch]:
-        """Batches of this step and all that follow, without end."""
-        while True:
-            yield self(step)
-            step += 1
+
+def _outline(plan: SamplePlan) -> dict[str, tuple[str, tuple[int, ...]]]:
+    return {name: (str(value.dtype), value.shape) for name, value in plan.targets.items()}
 
 
 def plan_batch(
@@ -137,4 +146,4 @@ def plan_batch(
         plans.append(plan)
         records.append(record)
         frames.append(dict(zip(wanted, videos.read_frames(index, wanted), strict=True)))
-    return PlannedBatch(np.asarray(indices, dtype=np.int64), tuple(plans), tuple(records), tuple(frames))
+    return PlannedBatch(np.array(indices, dtype=np.int64), tuple(plans), tuple(records), tuple(frames))

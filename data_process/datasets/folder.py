@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,16 +16,16 @@ def read(source: Path, split: str) -> Iterator[SourceVideo]:
     """Videos below a folder.
 
     ``CLASS/x.mp4`` has the id ``CLASS/x``, ``train/CLASS/x.mp4`` the id ``train/CLASS/x``. Files that lie beside the
-    class folders have no class.
+    class folders have no class; hidden files and folders are left out; links to folders are followed.
 
     Raises:
         InputError: where the source is a file.
     """
     if not source.is_dir():
         raise InputError(f"{source} is a file; --dataset folder expects a folder, --dataset list a list of videos")
-    folders = {path.name: path for path in source.iterdir() if path.is_dir()}
-    files = [path for path in source.iterdir() if _is_video(path)]
-    if folders and not files and set(folders) <= set(SPLITS):
+    entries = [path for path in source.iterdir() if not path.name.startswith(".")]
+    folders = {path.name: path for path in entries if path.is_dir()}
+    if folders and set(folders) <= set(SPLITS) and not any(map(_is_video, entries)):
         for name, folder in sorted(folders.items()):
             yield from _videos(folder, split=name, prefix=f"{name}/")
     else:
@@ -32,7 +33,7 @@ def read(source: Path, split: str) -> Iterator[SourceVideo]:
 
 
 def _videos(root: Path, *, split: str, prefix: str) -> Iterator[SourceVideo]:
-    paths = [path for path in sorted(root.rglob("*")) if _is_video(path)]
+    paths = list(_walk(root))
     stems = [str(path.relative_to(root).with_suffix("")) for path in paths]
     times = Counter(stems)
     for path, stem in zip(paths, stems, strict=True):
@@ -40,6 +41,19 @@ def _videos(root: Path, *, split: str, prefix: str) -> Iterator[SourceVideo]:
         # x.mp4 and x.avi are two videos: their ids keep the ending.
         name = stem if times[stem] == 1 else str(path.relative_to(root))
         yield SourceVideo(path, prefix + name, parts[0] if len(parts) > 1 else None, split)
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    # Not rglob: it passes over class folders that are links, and shared storage is full of those.
+    for name, folders, files in os.walk(root, followlinks=True):
+        here = Path(name)
+        folders[:] = [one for one in sorted(folders) if not one.startswith(".") and not _leads_back(here / one)]
+        paths = (here / one for one in sorted(files) if not one.startswith("."))
+        yield from (path for path in paths if _is_video(path))
+
+
+def _leads_back(folder: Path) -> bool:
+    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
 
 
 def _is_video(path: Path) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 EXAMPLE = """\
 example:
   intravid build videos/ shards/
   intravid build list.csv shards/ --dataset list --short-side 128 --jobs 8
-  intravid build videos/ shards/ --task $SLURM_ARRAY_TASK_ID --tasks $SLURM_ARRAY_TASK_COUNT
+  sbatch --array=0-15 --wrap "intravid build videos/ shards/"    # or on any machines: --task 0 --tasks 16, ...
 """
 
 
@@ -24,7 +25,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("source", type=Path, help="folder of videos (a class per sub-folder, or none), or a list")
     parser.add_argument("out", type=Path, help="folder for the shards")
-    parser.add_argument("--dataset", default="folder", help="adapter that reads the source: folder, list (folder)")
+    parser.add_argument("--dataset", default="folder", help="adapter that reads the source: folder or list (folder)")
     parser.add_argument("--split", default="train", help="split of videos whose source does not tell it (train)")
     parser.add_argument("--classes", type=Path, help="file of class names, one a line, in the order of the labels")
     parser.add_argument("--short-side", type=int, default=256, help="pixels; larger videos are scaled down (256)")
@@ -38,10 +39,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--videos-per-shard", type=int, help="64 for sets up to 4,096 videos, 512 beyond")
     parser.add_argument("--seed", type=int, default=0, help="of the order of the videos (0)")
     parser.add_argument("--jobs", type=int, default=0, help="ffmpeg processes side by side (one a core)")
-    task, tasks = os.environ.get("SLURM_ARRAY_TASK_ID", "0"), os.environ.get("SLURM_ARRAY_TASK_COUNT", "1")
-    parser.add_argument("--task", type=int, default=int(task), help="number of this task, from 0 (SLURM array or 0)")
-    parser.add_argument("--tasks", type=int, default=int(tasks), help="number of tasks (SLURM array or 1)")
+    task, tasks = _array_task(os.environ)
+    parser.add_argument("--task", type=int, default=task, help="number of this task, from 0 (SLURM array or 0)")
+    parser.add_argument("--tasks", type=int, default=tasks, help="number of tasks (SLURM array or 1)")
     return parser
+
+
+def _array_task(environment: Mapping[str, str]) -> tuple[int, int]:
+    """Number of this task from 0, and of all tasks; arrays of SLURM may begin anywhere and leave out numbers."""
+    task, first, step, tasks = (
+        int(environment.get(f"SLURM_ARRAY_TASK_{name}", default))
+        for name, default in (("ID", "0"), ("MIN", "0"), ("STEP", "1"), ("COUNT", "1"))
+    )
+    return (task - first) // step, tasks
 
 
 def main(arguments: list[str]) -> int:
@@ -77,4 +87,8 @@ def _read_classes(path: Path | None) -> list[str] | None:
 
     if not path.is_file():
         raise InputError(f"--classes {path} does not exist; expected a text file with one class name a line")
-    return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"--classes {path} is no list of classes ({error}); expected text in UTF-8") from None
+    return [line.strip() for line in lines if line.strip()]

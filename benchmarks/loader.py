@@ -1,0 +1,234 @@
+"""Speed of the loader's executors side by side: clips a second, and milliseconds of processor time a clip.
+
+    python benchmarks/loader.py                          # generated videos of 171 x 128 pixels
+    python benchmarks/loader.py --height 256 --width 340
+    python benchmarks/loader.py --shards SHARDS --json loader.json
+
+Every contender carries out the same plans of the same videos. They take turns, several rounds each; of the processor
+time the lowest round is reported, since a busy machine can only add to it. Clips a second depend on what else runs.
+`pillow` is the plain way, one thread with Pillow's operations, without prefetching.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from io import BytesIO
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from data_process.records import VideoRecord
+from data_process.shard_writer import write_dataset
+from data_process.shards import ShardSet
+from pipelines.draw import ColourJitter, clip_frames, looped, random_area_box, random_start
+from pipelines.loader import PipelineConfig, available_cores, build_loader
+from pipelines.plan import ClipFormat, ClipPlan, SamplePlan
+from pipelines.source import ClipSource
+
+NUM_VIEWS, NUM_FRAMES, SIZE = 2, 16, 112
+STRONG = ColourJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, probability=0.8, grey=0.2, blur=0.5)
+
+
+@dataclass(frozen=True)
+class BenchmarkPlanner:
+    """Two clips a video: a random crop each, and with a jitter also flips and colours."""
+
+    jitter: ColourJitter | None
+
+    @property
+    def clip_format(self) -> ClipFormat:
+        """Two views of 16 frames of 112 x 112 pixels."""
+        operations = {"flip"} | self.jitter.operations if self.jitter else set()
+        return ClipFormat(NUM_VIEWS, NUM_FRAMES, SIZE, operations=frozenset(operations))
+
+    def __call__(self, rng: np.random.Generator, record: VideoRecord) -> SamplePlan:
+        """The clips of a video."""
+        return SamplePlan(tuple(self._clip(rng, record) for _ in range(NUM_VIEWS)))
+
+    def _clip(self, rng: np.random.Generator, record: VideoRecord) -> ClipPlan:
+        start = random_start(rng, video_frames=record.num_frames, num_frames=NUM_FRAMES)
+        frames = looped(clip_frames(start, num_frames=NUM_FRAMES), record.num_frames)
+        box = random_area_box(rng, height=record.height, width=record.width, area=(0.4, 1.0))
+        clip = ClipPlan(frames, box)
+        if self.jitter is None:
+            return clip
+        return replace(clip, flip=bool(rng.random() < 0.5), photometric=(self.jitter.draw(rng),))
+
+
+RECIPES = {"crop": BenchmarkPlanner(None), "augment": BenchmarkPlanner(STRONG)}
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What one contender needed.
+
+    Attributes:
+        recipe: crop, or augment (flip, colour, grey, blur of half of the clips).
+        loader: executor and threads.
+        cpu_ms_per_clip: processor time of the process for a clip of one view, lowest round.
+        clips_per_s: clips a second of wall time, fastest round.
+    """
+
+    recipe: str
+    loader: str
+    cpu_ms_per_clip: float
+    clips_per_s: float
+
+
+def write_videos(root: Path, *, height: int, width: int, count: int, frames: int) -> ShardSet:
+    """Videos of moving soft patches with grain, as JPEG frames of quality 85."""
+    import simplejpeg
+
+    rng = np.random.default_rng(0)
+
+    def video(number: int) -> tuple[dict[str, object], list[bytes]]:
+        coarse = torch.from_numpy(rng.random((1, 3, height // 8, width // 8), dtype=np.float32))
+        picture = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic")[0].permute(1, 2, 0)
+        units = []
+        for shift in range(frames):
+            moved = np.roll(picture.numpy(), (shift, 2 * shift), axis=(0, 1)) * 255.0
+            grain = rng.normal(0.0, 6.0, moved.shape)
+            units.append(simplejpeg.encode_jpeg(np.clip(moved + grain, 0, 255).astype(np.uint8), quality=85))
+        return {"id": f"video/{number}", "height": height, "width": width}, units
+
+    return ShardSet(write_dataset(root, [video(number) for number in range(count)]), split="train")
+
+
+def pillow_batches(source: ClipSource) -> Iterator[int]:
+    """Carry plans out frame by frame with Pillow; gives the number of clips of each step."""
+    from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+
+    def frame(data: bytes, clip: ClipPlan) -> np.ndarray:
+        box, change = clip.box, clip.photometric[0]
+        picture = Image.open(BytesIO(data)).convert("RGB")
+        picture = picture.crop((box.left, box.top, box.left + box.width, box.top + box.height))
+        picture = picture.resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+        if clip.flip:
+            picture = ImageOps.mirror(picture)
+        if change.changes_colour:
+            picture = ImageEnhance.Brightness(picture).enhance(change.brightness)
+            picture = ImageEnhance.Contrast(picture).enhance(change.contrast)
+            picture = ImageEnhance.Color(picture).enhance(change.saturation)
+            hue, *others = picture.convert("HSV").split()
+            turned = hue.point([(level + round(change.hue * 256 / 360)) % 256 for level in range(256)])
+            picture = Image.merge("HSV", (turned, *others)).convert("RGB")
+        if change.grey:
+            picture = picture.convert("L").convert("RGB")
+        if change.blur:
+            picture = picture.filter(ImageFilter.GaussianBlur(change.blur))
+        return np.asarray(picture)
+
+    step = 0
+    while True:
+        batch = source(step)
+        for view in range(NUM_VIEWS):
+            clips = [
+                np.stack([frame(stored[number], plan.clips[view]) for number in plan.clips[view].frames])
+                for plan, stored in zip(batch.plans, batch.frames, strict=True)
+            ]
+            torch.from_numpy(np.stack(clips)).float().div_(255.0).permute(0, 4, 1, 2, 3)
+        step += 1
+        yield len(batch.index) * NUM_VIEWS
+
+
+def loader_steps(videos: ShardSet, planner: BenchmarkPlanner, config: PipelineConfig, batch: int) -> Iterator[int]:
+    """The number of clips of each step of a loader."""
+    with build_loader(videos, planner, planner.clip_format, config=config, seed=0, global_batch=batch) as loader:
+        for one in loader.batches(0):
+            yield len(one) * NUM_VIEWS
+
+
+def contenders(
+    videos: ShardSet, planner: BenchmarkPlanner, *, threads: list[int], batch: int
+) -> dict[str, Callable[[], Iterator[int]]]:
+    """Name to a function that begins a contender's steps; DALI is left out where it is not installed."""
+    from importlib.util import find_spec
+
+    backends = ["host", "dali"] if find_spec("nvidia") and find_spec("nvidia.dali") else ["host"]
+    source = ClipSource(videos, planner, planner.clip_format, seed=0, global_batch=batch)
+    found: dict[str, Callable[[], Iterator[int]]] = {"pillow, 1 thread": lambda: pillow_batches(source)}
+    for backend in backends:
+        for count in threads:
+            config = PipelineConfig(backend=backend, threads=count)  # type: ignore[arg-type]
+            name = f"{backend}, {count} thread{'s' if count > 1 else ''}"
+            found[name] = lambda config=config: loader_steps(videos, planner, config, batch)
+    return found
+
+
+def processor_s() -> float:
+    """Seconds of processor time of all threads of this process so far."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def measure(begin: Callable[[], Iterator[int]], steps: int) -> tuple[float, float]:
+    """Milliseconds of processor time a clip, and clips a second, over `steps` steps behind three of warm-up.
+
+    What was prepared ahead at the start of the interval is made up for by what is prepared ahead at its end.
+    """
+    running = begin()
+    for _ in islice(running, 3):
+        pass
+    cpu, wall = processor_s(), time.perf_counter()
+    clips = sum(islice(running, steps))
+    cpu, wall = processor_s() - cpu, time.perf_counter() - wall
+    running.close()  # type: ignore[attr-defined]
+    return 1e3 * cpu / clips, clips / wall
+
+
+def compare(videos: ShardSet, *, threads: list[int], batch: int, steps: int, rounds: int) -> list[Timing]:
+    """All contenders of all recipes, in turns."""
+    table = []
+    for recipe, planner in RECIPES.items():
+        runs: dict[str, list[tuple[float, float]]] = {}
+        for _ in range(rounds):
+            for name, begin in contenders(videos, planner, threads=threads, batch=batch).items():
+                runs.setdefault(name, []).append(measure(begin, steps))
+        for name, results in runs.items():
+            cpu, speed = zip(*results, strict=True)
+            table.append(Timing(recipe, name, round(min(cpu), 2), round(max(speed), 1)))
+    return table
+
+
+def main() -> None:
+    """Compare and print a table."""
+    cores = available_cores()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shards", type=Path, help="folder of shards (default: generated videos)")
+    parser.add_argument("--height", type=int, default=128, help="of generated videos, pixels")
+    parser.add_argument("--width", type=int, default=171, help="likewise")
+    parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, 2, cores} & set(range(1, cores + 1))))
+    parser.add_argument("--batch", type=int, default=8, help="videos a step")
+    parser.add_argument("--steps", type=int, default=10, help="measured steps a round")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds")
+    parser.add_argument("--json", type=Path, help="also write the numbers here")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if options.shards:
+            videos = ShardSet(options.shards, split="train")
+        else:
+            videos = write_videos(Path(folder), height=options.height, width=options.width, count=32, frames=40)
+        table = compare(
+            videos, threads=options.threads, batch=options.batch, steps=options.steps, rounds=options.rounds
+        )
+    first = videos[0]
+    print(
+        f"{NUM_VIEWS} clips of {NUM_FRAMES} frames a video ({first.width} x {first.height}), out {SIZE}; {cores} cores"
+    )
+    print(f"{'recipe':<9}{'loader':<18}{'cpu ms/clip':>12}{'clips/s':>10}")
+    for row in table:
+        print(f"{row.recipe:<9}{row.loader:<18}{row.cpu_ms_per_clip:>12.2f}{row.clips_per_s:>10.1f}")
+    if options.json:
+        options.json.write_text(json.dumps([asdict(row) for row in table], indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

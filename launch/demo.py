@@ -1,0 +1,90 @@
+"""The whole way on a small set: videos, shards, pretraining with a stop and a resume, and what was learned."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+
+from data_process.build import BuildConfig, build
+from data_process.errors import RunError
+from data_process.motion_set import MotionSetConfig, write_motion_set
+from engine.atomic import replacing
+from launch.config import load_run
+from launch.evaluate import evaluate, initial_backbone, one_frame_control, open_subject, print_table
+from launch.pretrain import pretrain
+
+_LEAST_GAIN, _LARGEST_CONTROL = 20.0, 18.0
+"""Points of kNN over a random network, and kNN of the one-frame control, between which the demo counts as failed."""
+
+
+def demo(out: Path, *, seed: int = 0, videos: int = 400, test_videos: int = 160) -> int:
+    """Run the demo in a folder; finished parts are kept, so that a second start goes on.
+
+    Args:
+        out: folder for videos, shards and the run.
+        seed: of videos, weights and batches.
+        videos: to train on.
+        test_videos: to judge on.
+
+    Raises:
+        RunError: where nothing was learned, or a single frame tells the class.
+    """
+    recipe = Path(str(files("configs") / "demo" / "iic_motion.yaml"))
+    run_dir, shards = out / "run", out / "shards"
+    overrides = [f"--data.root={shards}", f"--run_dir={run_dir}", f"--train.seed={seed}"]
+    with _part("1/5 write motion videos"):
+        write_motion_set(out / "videos", MotionSetConfig(videos=videos, test_videos=test_videos, seed=seed))
+    with _part("2/5 build shards"):
+        build("folder", out / "videos", shards, BuildConfig())
+    loaded = load_run(recipe, overrides)
+    half = (loaded.config.train.steps or 0) // 2
+    with _part(f"3/5 pretrain to step {half} and stop"):
+        pretrain(load_run(recipe, [*overrides, f"--train.stop_at_step={half}"]))
+    with _part("4/5 resume and pretrain to the end"):
+        pretrain(loaded)
+    with _part("5/5 evaluate"):
+        rows = _judge(run_dir)
+    with replacing(run_dir / "demo.json") as file:
+        file.write(json.dumps(rows, indent=1).encode())
+    print_table(f"motion set, {test_videos} test videos, per cent (chance 12.5)", rows)
+    print(f"videos, shards and run: {out}")
+    return _verdict(rows)
+
+
+def _judge(run_dir: Path) -> dict[str, dict[str, float]]:
+    subject = open_subject(run_dir)
+    config = subject.loaded.config
+    videos = (config.data.open(config.eval.gallery), config.data.open(config.eval.query))
+    before = initial_backbone(subject.loaded)
+    return {
+        "random network": evaluate(before, videos, config.eval, name="random network"),
+        "one frame, random network": one_frame_control(before, videos, config.eval),
+        "one frame, pretrained": one_frame_control(subject.backbone, videos, config.eval),
+        f"pretrained, {subject.origin}": evaluate(subject.backbone, videos, config.eval, name="pretrained"),
+    }
+
+
+def _verdict(rows: dict[str, dict[str, float]]) -> int:
+    *_, pretrained = rows.values()
+    gain = pretrained["knn"] - rows["random network"]["knn"]
+    control = rows["one frame, pretrained"]["knn"]
+    print(f"kNN gains {gain:.1f} points over a random network; one frame alone gives {control:.1f}")
+    if gain < _LEAST_GAIN or control > _LARGEST_CONTROL:
+        raise RunError(
+            f"the demo expects a kNN gain of at least {_LEAST_GAIN:.0f} points (got {gain:.1f}) and at most "
+            f"{_LARGEST_CONTROL:.0f} per cent from one frame (got {control:.1f}); the log of the run tells whether it "
+            "was trained to its end"
+        )
+    return 0
+
+
+@contextmanager
+def _part(title: str) -> Iterator[None]:
+    print(f"== {title}", flush=True)
+    start = time.monotonic()
+    yield
+    print(f"   {time.monotonic() - start:.0f} s", flush=True)

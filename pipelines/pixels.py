@@ -1,0 +1,171 @@
+"""The pixel operations of a clip plan on the CPU, in torch: the reference that the DALI graph is tested against.
+
+Shapes: N frames, h x w crop, S output side; frames are (N, h, w, 3) in memory (channels last) throughout. Grey levels
+are 0..255, as uint8 where they are whole.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pipelines.plan import Box, ClipPlan, Photometric
+
+_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.321], [0.211, -0.523, 0.311]])
+"""The RGB to YIQ-like map of DALI's color_twist."""
+
+_RGB = np.linalg.inv(_YIQ)
+
+_PIXELS_A_ROW = 4
+"""Pixels that one row of the colour product holds: a product of 12 columns runs twice as fast as one of 3."""
+
+
+def cut_clip(decoded: dict[int, np.ndarray], clip: ClipPlan, size: int) -> Tensor:
+    """The planned clip, not yet normalised.
+
+    Args:
+        decoded: frame number to pixels (height, width, 3) uint8, of at least the frames that the clip names.
+        clip: what to cut.
+        size: S, output height and width.
+
+    Returns:
+        (T, S, S, 3) uint8.
+    """
+    numbers = sorted(set(clip.frames)) if len(clip.photometric) == 1 else list(clip.frames)
+    pixels = _crop([decoded[number] for number in numbers], clip)
+    pixels = resize(_recoloured(pixels, clip.photometric), size)
+    if clip.flip:
+        pixels = pixels.flip(2)
+    if clip.quarter_turns:
+        pixels = pixels.rot90(clip.quarter_turns, dims=(1, 2))
+    if any(change.blur > 0 for change in clip.photometric):
+        pixels = _blurred(pixels, clip.photometric)
+    if list(clip.frames) == numbers:
+        return pixels
+    place = {number: at for at, number in enumerate(numbers)}
+    return pixels[[place[number] for number in clip.frames]]
+
+
+def _crop(frames: list[np.ndarray], clip: ClipPlan) -> Tensor:
+    if clip.angle:
+        return rotated_crop(np.stack(frames), clip.box, clip.angle)
+    box = clip.box
+    rows, columns = slice(box.top, box.top + box.height), slice(box.left, box.left + box.width)
+    return torch.from_numpy(np.stack([frame[rows, columns] for frame in frames]))
+
+
+def _recoloured(pixels: Tensor, changes: tuple[Photometric, ...]) -> Tensor:
+    if len(changes) == 1:
+        return recolour(pixels, changes[0])
+    return torch.cat([recolour(pixels[at : at + 1], change) for at, change in enumerate(changes)])
+
+
+def _blurred(pixels: Tensor, changes: tuple[Photometric, ...]) -> Tensor:
+    if len(changes) == 1:
+        return blur(pixels, changes[0].blur)
+    return torch.cat([blur(pixels[at : at + 1], change.blur) for at, change in enumerate(changes)])
+
+
+def to_levels(pixels: Tensor) -> Tensor:
+    """Grey levels as uint8, rounded and clipped."""
+    return pixels.round().clamp_(0, 255).to(torch.uint8)
+
+
+def resize(pixels: Tensor, size: int) -> Tensor:
+    """Antialiased bilinear resize of (N, h, w, 3) uint8 to (N, S, S, 3) uint8, as Pillow's on the crop."""
+    if pixels.shape[1:3] == (size, size):
+        return pixels
+    planes = pixels.permute(0, 3, 1, 2)
+    # On whole levels in channels-last memory this is ten times as fast as on floats.
+    out = functional.interpolate(planes, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+    return out.permute(0, 2, 3, 1)
+
+
+def rotated_crop(frames: np.ndarray, box: Box, angle: float) -> Tensor:
+    """The crop of frames (N, H, W, 3) uint8 rotated about their centre; only its own pixels are computed.
+
+    Args:
+        frames: whole frames.
+        box: crop in the rotated frame.
+        angle: degrees counter-clockwise.
+
+    Returns:
+        (N, h, w, 3) float32, not rounded; bilinear, black outside the frame.
+    """
+    height, width = frames.shape[1:3]
+    cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    rows = torch.arange(box.top, box.top + box.height, dtype=torch.float64)[:, None] + 0.5 - height / 2
+    columns = torch.arange(box.left, box.left + box.width, dtype=torch.float64)[None] + 0.5 - width / 2
+    # Counter-clockwise on the screen, where y points down: the source lies clockwise of the target.
+    across = (cosine * columns - sine * rows) / (width / 2)
+    down = (sine * columns + cosine * rows) / (height / 2)
+    grid = torch.stack([across, down], dim=-1).float()[None]
+    # All frames share the grid, so they stand as channels of one image and its weights are computed once.
+    planes = torch.from_numpy(frames).permute(0, 3, 1, 2).float().reshape(1, -1, height, width)
+    out = functional.grid_sample(planes, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return out.view(len(frames), 3, box.height, box.width).permute(0, 2, 3, 1)
+
+
+def recolour(pixels: Tensor, change: Photometric) -> Tensor:
+    """Colour map and grey of (N, h, w, 3) uint8 or float32, the same for all frames; rounded once, to uint8."""
+    if not (change.changes_colour or change.grey):
+        return to_levels(pixels) if pixels.is_floating_point() else pixels
+    matrix, offset = _colour_map(change)
+    together = _PIXELS_A_ROW if pixels.numel() % (3 * _PIXELS_A_ROW) == 0 else 1
+    rows = pixels.reshape(-1, 3 * together).float()
+    mapped = torch.addmm(offset.repeat(together), rows, torch.block_diag(*[matrix] * together))
+    return to_levels(mapped).view(pixels.shape)
+
+
+@lru_cache(maxsize=256)
+def _colour_map(change: Photometric) -> tuple[Tensor, Tensor]:
+    """Matrix (3, 3) and offset (3,) float32 with `rgb @ matrix + offset` for rows of grey levels.
+
+    The definition in `pipelines.plan.Photometric`: hue and saturation in YIQ-like coordinates, then contrast around
+    128, then brightness; grey is saturation 0.
+    """
+    saturation = 0.0 if change.grey else change.saturation
+    hue = math.radians(change.hue)
+    turn = np.array([[1, 0, 0], [0, math.cos(hue), math.sin(hue)], [0, -math.sin(hue), math.cos(hue)]])
+    chroma = _RGB @ turn @ np.diag([1.0, saturation, saturation]) @ _YIQ
+    gain = change.brightness * change.contrast
+    offset = change.brightness * 128.0 * (1.0 - change.contrast)
+    return torch.tensor((gain * chroma).T, dtype=torch.float32), torch.full((3,), offset, dtype=torch.float32)
+
+
+def blur(pixels: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of (N, S, S, 3) uint8: radius ceil(3 sigma), borders reflected without repeating the edge; sigma
+    0 changes nothing.
+
+    Two passes of shifted sums, which take a twentieth of the time of torch's convolution of one channel each.
+    """
+    if sigma == 0:
+        return pixels
+    radius = math.ceil(3 * sigma)
+    weights = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=torch.float64) / sigma) ** 2)
+    kernel = (weights / weights.sum()).tolist()
+    count, height, width = pixels.shape[:3]
+    down = pixels.float()[:, _reflected(height, radius)].reshape(count, height + 2 * radius, width * 3)
+    rows = _shifted_sum([down[:, at : at + height] for at in range(2 * radius + 1)], kernel)
+    across = rows.view(count, height, width, 3)[:, :, _reflected(width, radius)].view(count, height, -1)
+    columns = [across[:, :, 3 * at : 3 * (at + width)] for at in range(2 * radius + 1)]
+    return to_levels(_shifted_sum(columns, kernel)).view(pixels.shape)
+
+
+def _reflected(length: int, radius: int) -> Tensor:
+    """Positions -radius .. length - 1 + radius, reflected at the first and the last as often as it takes."""
+    period = max(1, 2 * (length - 1))
+    place = torch.arange(-radius, length + radius).remainder(period)
+    return torch.minimum(place, period - place) if length > 1 else torch.zeros_like(place)
+
+
+def _shifted_sum(parts: list[Tensor], weights: list[float]) -> Tensor:
+    total = parts[0] * weights[0]
+    for part, weight in zip(parts[1:], weights[1:], strict=True):
+        total.add_(part, alpha=weight)
+    return total

@@ -1,0 +1,77 @@
+"""`intravid inspect`: pages, splits and refusals."""
+
+import io
+
+import pytest
+from PIL import Image
+
+from data_process.shard_writer import write_dataset
+from launch.cli import main
+
+
+@pytest.fixture
+def shards(tmp_path):
+    stream = io.BytesIO()
+    Image.new("RGB", (32, 24), (90, 120, 200)).save(stream, "JPEG")
+    videos = [
+        ({"id": f"v{number}", "width": 32, "height": 24, "split": "test" if number == 4 else "train"},
+         [stream.getvalue()] * 3)
+        for number in range(5)
+    ]  # fmt: skip
+    return write_dataset(tmp_path / "shards", videos)
+
+
+def test_few_videos_go_to_one_sheet(shards, tmp_path, capsys):
+    target = tmp_path / "sheet.png"
+    assert main(["inspect", str(shards), "-o", str(target)]) == 0
+    assert capsys.readouterr().out.split() == [str(target)]
+    with Image.open(target) as sheet:
+        assert sheet.format == "PNG"
+        assert sheet.height > 5 * 24
+
+
+def test_many_videos_go_to_numbered_pages(shards, tmp_path):
+    assert main(["inspect", str(shards), "-o", str(tmp_path / "sheet.png"), "--rows", "2"]) == 0
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == [f"sheet-{page:03d}.png" for page in (1, 2, 3)]
+
+
+def test_a_split_and_a_number_of_videos_can_be_chosen(shards, tmp_path):
+    heights = []
+    for words in ([], ["--videos", "2"], ["--split", "test"]):
+        assert main(["inspect", str(shards), "-o", str(tmp_path / "sheet.png"), *words]) == 0
+        with Image.open(tmp_path / "sheet.png") as sheet:
+            heights.append(sheet.height)
+    assert heights == sorted(set(heights), reverse=True)
+
+
+def test_an_unreadable_video_gives_status_1_and_a_sheet(tmp_path, capsys):
+    root = write_dataset(tmp_path / "shards", [({"id": "a", "width": 8, "height": 8}, [b"\xff\xd8\xff\xd9"])])
+    assert main(["inspect", str(root), "-o", str(tmp_path / "sheet.png")]) == 1
+    assert "1 of 1 videos cannot be read" in capsys.readouterr().out
+    assert (tmp_path / "sheet.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["-o", "sheet.jpg"], ".png"),
+        (["-o", "nowhere/sheet.png"], "does not exist"),
+        (["--videos", "0"], "--videos"),
+        (["--frames", "0"], "--frames"),
+        (["--rows", "0"], "--rows"),
+        (["--tile", "0"], "--tile"),
+        (["--split", "val"], "val"),
+    ],
+)
+def test_a_wrong_option_ends_with_status_2_and_one_paragraph(shards, tmp_path, monkeypatch, capsys, words, told):
+    monkeypatch.chdir(tmp_path)
+    assert main(["inspect", str(shards), *words]) == 2
+    printed = capsys.readouterr().err
+    assert told in printed
+    assert printed.count("\n") == 1
+
+
+def test_a_folder_without_shards_ends_with_status_2(tmp_path, capsys):
+    assert main(["inspect", str(tmp_path), "-o", str(tmp_path / "sheet.png")]) == 2
+    assert "intravid build" in capsys.readouterr().err
+    assert main(["inspect", str(tmp_path / "missing"), "-o", str(tmp_path / "sheet.png")]) == 2

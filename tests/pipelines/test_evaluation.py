@@ -1,0 +1,114 @@
+"""Evaluation clips: evenly spaced, centred, deterministic, every sample once and in order."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from data_process.errors import InputError
+from data_process.records import VideoRecord
+from pipelines.evaluation import EvaluationClips, evaluation_batches
+from pipelines.loader import PipelineConfig
+from pipelines.plan import Box, SamplePlan, sample_rng
+from tests.pipelines.memory_shards import MemoryShards, generated
+
+HOST = PipelineConfig(backend="host", threads=2)
+
+
+def record(num_frames: int, height: int = 128, width: int = 171) -> VideoRecord:
+    return VideoRecord("a/b", 1, "test", "jpeg", num_frames, 25.0, height, width)
+
+
+def plan_of(clips: EvaluationClips, video: VideoRecord) -> SamplePlan:
+    plan = clips.planner()(sample_rng(0, 0, 0), video)
+    clips.clip_format.check(plan)
+    for clip in plan.clips:
+        clip.check_fits(video)
+    return plan
+
+
+def test_iics_ten_clips_and_centre_crop() -> None:
+    clips = EvaluationClips(drop_last_frame=True)
+    plan = plan_of(clips, record(100))
+    starts = [clip.frames[0] for clip in plan.clips]
+    assert starts == [int(centre - 8) for centre in np.linspace(8, 99 - 8, 10)], "L is one less than the frames"
+    assert all(clip.frames == tuple(range(clip.frames[0], clip.frames[0] + 16)) for clip in plan.clips)
+    assert {clip.box for clip in plan.clips} == {Box(8, 30, 112, 112)}, "Pillow and torchvision round 29.5 to 30"
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (61, 83), (240, 320)])
+def test_without_resize_the_largest_centred_square_is_taken(height: int, width: int) -> None:
+    box = plan_of(EvaluationClips(resize=None), record(30, height, width)).clips[0].box
+    assert box.height == box.width == min(height, width)
+    assert (box.top, box.left) == ((height - box.height) // 2, (width - box.width) // 2)
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 15, 16, 17])
+def test_short_videos_start_again_from_the_beginning(num_frames: int) -> None:
+    plan = plan_of(EvaluationClips(num_clips=3), record(num_frames))
+    assert plan.clips[0].frames == tuple(frame % num_frames for frame in range(16))
+
+
+@pytest.mark.parametrize(("place", "frame"), [(0.0, 0), (0.5, 10), (1.0, 20)])
+def test_the_one_frame_control_sees_one_frame_in_every_clip(place: float, frame: int) -> None:
+    plan = plan_of(EvaluationClips(num_clips=4, num_frames=8, frozen_frame=place), record(21))
+    assert {number for clip in plan.clips for number in clip.frames} == {frame}
+
+
+def test_labels_come_as_targets() -> None:
+    assert plan_of(EvaluationClips(), record(20)).targets["label"] == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"num_clips": 0}, {"stride": 0}, {"size": 200}, {"frozen_frame": 1.5}, {"resize": (100, 171)}],
+)
+def test_impossible_settings_are_input_errors(wrong: dict) -> None:
+    with pytest.raises(InputError, match=next(iter(wrong)).replace("num_", "").replace("size", "resize|size")):
+        EvaluationClips(**wrong)
+
+
+@pytest.fixture(scope="module")
+def videos() -> MemoryShards:
+    return generated(7)
+
+
+CLIPS = EvaluationClips(num_clips=2, num_frames=4, size=16, resize=None)
+
+
+@pytest.mark.parametrize("backend", ["host", "dali"])
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 20])
+def test_all_samples_come_once_in_their_order(videos: MemoryShards, backend: str, batch_size: int) -> None:
+    if backend == "dali":
+        pytest.importorskip("nvidia.dali", reason="DALI is not installed")
+    indices = [5, 0, 6, 1, 2]
+    config = PipelineConfig(backend=backend, threads=2)  # type: ignore[arg-type]
+    batches = list(evaluation_batches(videos, CLIPS, config=config, indices=indices, batch_size=batch_size))
+    assert [int(index) for batch in batches for index in batch.index] == indices
+    assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
+    assert [int(label) for batch in batches for label in batch.targets["label"]] == [
+        videos[index].label for index in indices
+    ]
+
+
+def test_clips_do_not_depend_on_the_batch_they_come_in(videos: MemoryShards) -> None:
+    def everything(batch_size: int) -> torch.Tensor:
+        batches = evaluation_batches(videos, CLIPS, config=HOST, indices=range(7), batch_size=batch_size)
+        return torch.cat([torch.stack(batch.clips, dim=1) for batch in batches])
+
+    assert torch.equal(everything(2), everything(5))
+
+
+def test_no_samples_give_no_batches(videos: MemoryShards) -> None:
+    assert list(evaluation_batches(videos, CLIPS, config=HOST, indices=[], batch_size=3)) == []
+
+
+def test_leaving_evaluation_early_leaves_no_thread(videos: MemoryShards) -> None:
+    before = set(threading.enumerate())
+    batches = evaluation_batches(videos, CLIPS, config=HOST, indices=range(7), batch_size=1)
+    next(batches)
+    batches.close()
+    assert set(threading.enumerate()) <= before

@@ -1,0 +1,64 @@
+"""Small real video files and JPEG frames for tests, the same bytes on every call."""
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+
+from data_process import ffmpeg
+from data_process.shard_writer import write_dataset
+
+
+def pictures(seed, *, frames, height, width):
+    """(frames, height, width, 3) uint8: coarse noise that drifts, so that neighbouring frames differ."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (height // 4 + 2, (width + 2 * frames) // 4 + 2, 3), dtype=np.uint8)
+    wide = coarse.repeat(4, axis=0).repeat(4, axis=1)
+    return np.stack([wide[:height, 2 * frame : 2 * frame + width] for frame in range(frames)])
+
+
+def write_video(path, *, seed=0, frames=24, height=64, width=80, fps=25, before=(), after=(), black=False):
+    """An H.264 (or whatever `after` asks for) file of `pictures`; `before` and `after` are further ffmpeg words."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = pictures(seed, frames=frames, height=height, width=width)
+    if black:
+        content = np.zeros_like(content)
+    command = [ffmpeg.executable(), "-nostdin", "-y", "-v", "error"]
+    command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "pipe:0"]
+    command += [*before, "-c:v", "libx264", "-preset", "ultrafast", "-threads", "1", "-g", "8", "-pix_fmt", "yuv420p"]
+    command += [*after, f"file:{path}"]
+    subprocess.run(command, input=content.tobytes(), check=True, capture_output=True)
+    return path
+
+
+def jpegs(seed, *, frames=20, height=32, width=40):
+    """List of JPEG bytes."""
+    return [
+        simplejpeg.encode_jpeg(np.ascontiguousarray(one))
+        for one in pictures(seed, frames=frames, height=height, width=width)
+    ]
+
+
+def small_dataset(root, *, videos=10, videos_per_shard=4, frames=20, classes=("a", "b")):
+    """An indexed dataset: two thirds train, one third test, the videos' frame counts all different."""
+    return write_dataset(
+        root,
+        [
+            (
+                {
+                    "id": f"{classes[number % len(classes)]}/video {number}",
+                    "label": number % len(classes),
+                    "split": "test" if number % 3 == 2 else "train",
+                    "width": 40,
+                    "height": 32,
+                    "fps": (30000, 1001),
+                },
+                jpegs(number, frames=frames + number),
+            )
+            for number in range(videos)
+        ],
+        classes=classes,
+        videos_per_shard=videos_per_shard,
+    )
