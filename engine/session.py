@@ -131,7 +131,7 @@ class Session:
         self._folder = run_dir / "checkpoints"
         self.method = method.to(world.device).train()
         if config.channels_last:
-            _to_channels_last(method)
+            use_channels_last(method)
         self.optimizer = build_optimizer(optim, method, device=world.device)
         self.precision = Precision(precision, world.device)
         self.module: nn.Module = _NamedScalars(method)
@@ -212,6 +212,19 @@ class Session:
         _LOG.info("going on from step %d of %s", state.step, self._folder)
 
 
+def use_channels_last(module: nn.Module) -> None:
+    """Lay the weights of 3-D convolutions out channels-last, in place.
+
+    `Module.to(memory_format=...)` does not do: it refuses modules that also hold 4-D weights.
+    """
+    for parameter in module.parameters():
+        if parameter.ndim == 5:
+            # contiguous() would leave the strides of 1x1x1 kernels, which fit both layouts, and DDP would then copy
+            # their channels-last gradients in every step.
+            moved = torch.empty_like(parameter.data, memory_format=torch.channels_last_3d)
+            parameter.data = moved.copy_(parameter.data)
+
+
 def seed_dropout(seed: int, step: int, rank: int) -> None:
     """Seed torch's own generators from (seed, step, rank), so that a resume needs no generator state.
 
@@ -256,13 +269,6 @@ def _wrapped(module: nn.Module, config: TrainConfig, world: World) -> nn.Module:
         compiled: Any = torch.compile(module)
         return compiled
     return module
-
-
-def _to_channels_last(module: nn.Module) -> None:
-    # Module.to(memory_format=...) refuses modules that also hold 4-D weights.
-    for parameter in module.parameters():
-        if parameter.ndim == 5:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
 
 
 def _check(config: TrainConfig, facts: RunFacts, world: World) -> None:
