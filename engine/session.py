@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -17,66 +17,12 @@ from engine.checkpoint import RunFacts, RunState, refuse_changed, resume_state, 
 from engine.optim import OptimConfig, build_optimizer, optimizer_state, restore_optimizer
 from engine.precision import Precision, PrecisionConfig
 from engine.schedule import ScheduleConfig, build_schedule
+from engine.train_config import TrainConfig
 from engine.world import World
 from models.method import Method
 from pipelines.batch import ViewBatch
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How long, how often, how wide.
-
-    Attributes:
-        epochs: length of the run in epochs; or give `steps`.
-        steps: length of the run in steps; or give `epochs`.
-        global_batch: samples of all ranks in one step.
-        seed: of order, plans, first weights and dropout.
-        log_every: steps between records.
-        save_every: steps between checkpoints; one is always written at the end and at a stop.
-        keep: newest checkpoints that stay.
-        keep_every: checkpoints of steps that this divides stay for ever; 0 for none.
-        stop_at_step: leave after this step as if time had run out, and go on when started without it; 0 for never.
-        channels_last: keep 3-D convolution weights in channels-last order, in which torch is faster.
-        compile: compile the method by torch.compile.
-        static_graph: tell DDP that every step uses the same parameters in the same way; needed where some parameter
-            gets no gradient.
-        tensorboard: write TensorBoard events where it is installed.
-    """
-
-    epochs: int | None = None
-    steps: int | None = None
-    global_batch: int = 16
-    seed: int = 632
-    log_every: int = 10
-    save_every: int = 500
-    keep: int = 3
-    keep_every: int = 0
-    stop_at_step: int = 0
-    channels_last: bool = True
-    compile: bool = False
-    static_graph: bool = False
-    tensorboard: bool = True
-
-    def __post_init__(self) -> None:
-        positive = {name: getattr(self, name) for name in ("global_batch", "log_every", "save_every", "keep")}
-        positive |= {name: getattr(self, name) for name in ("epochs", "steps") if getattr(self, name) is not None}
-        for name, value in positive.items():
-            if value < 1:
-                raise InputError(f"train.{name} must be at least 1, got {value}")
-        if min(self.seed, self.keep_every, self.stop_at_step) < 0:
-            raise InputError("train.seed, train.keep_every and train.stop_at_step must not be negative")
-
-    def num_steps(self, steps_per_epoch: int) -> int:
-        """Length of the run in steps.
-
-        Raises:
-            InputError: unless exactly one of epochs and steps is given.
-        """
-        if (self.epochs is None) == (self.steps is None):
-            raise InputError(f"give either train.epochs or train.steps; got {self.epochs} and {self.steps}")
-        return self.steps if self.steps is not None else self.epochs * steps_per_epoch  # pyright: ignore[reportOptionalOperand]
 
 
 class Session:

@@ -14,8 +14,9 @@ from engine.optim import OptimConfig, set_learning_rate
 from engine.precision import PrecisionConfig
 from engine.reporter import Reporter, reporting
 from engine.schedule import ScheduleConfig
-from engine.session import Session, TrainConfig, seed_dropout
+from engine.session import Session, seed_dropout
 from engine.stop import Stop, StopFlag
+from engine.train_config import TrainConfig
 from engine.world import World, peers_answer
 from models.method import Method
 from pipelines.batch import ViewBatch

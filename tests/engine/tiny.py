@@ -10,8 +10,8 @@ from engine.checkpoint import RunFacts
 from engine.optim import OptimConfig
 from engine.precision import PrecisionConfig
 from engine.schedule import ScheduleConfig
-from engine.session import TrainConfig
 from engine.stop import StopFlag
+from engine.train_config import TrainConfig
 from engine.trainer import train
 from engine.world import World
 from models.backbone import Backbone
