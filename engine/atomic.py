@@ -14,8 +14,13 @@ _ASIDE = ".tmp."
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     """A file written aside, made durable, then moved over `path`; on an error `path` keeps what it had.
+
+    Args:
+        path: what is replaced.
+        durable: wait until a power loss cannot take it back; a busy disk may need seconds for that. Without it the
+            file is still whole or absent for every reader and after a kill.
 
     Raises:
         RunError: if it cannot be written (disk full, no permission).
@@ -25,14 +30,11 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         with open(aside, "wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(aside, path)
-        # Without this a power loss may forget the new name although the bytes are on the disk.
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        if durable:
+            _sync_folder(path.parent)
     except OSError as error:
         raise RunError(
             f"cannot write {path}: {error.strerror or error}; what was there before is untouched. Make room or mend "
@@ -40,6 +42,15 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         ) from error
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    # Without this a power loss may forget the new name although the bytes are on the disk.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sweep_leftovers(folder: Path) -> None:

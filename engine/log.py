@@ -138,7 +138,7 @@ class Heartbeat:
             return
         self._last = now
         beat = {"step": step, "state": state, "time": time.time(), "host": socket.gethostname(), "pid": os.getpid()}
-        with replacing(self._path) as file:
+        with replacing(self._path, durable=False) as file:
             file.write(json.dumps(beat).encode())
 
 

@@ -1,5 +1,6 @@
 """Two processes of one gloo group, started once for all tests that need them."""
 
+import contextlib
 import multiprocessing
 import socket
 import traceback
@@ -29,9 +30,18 @@ class Ranks:
         assert not failed, "\n".join(failed)
         return [value for _, value in answers]
 
+    def run_on_survivor(self, function):
+        """Runs `function(world)` where every rank but 0 ends its process in it: the result of rank 0."""
+        for pipe in self._pipes:
+            pipe.send((function, ()))
+        succeeded, value = self._pipes[0].recv()
+        assert succeeded, value
+        return value
+
     def stop(self):
         for pipe in self._pipes:
-            pipe.send(None)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                pipe.send(None)
         for process in self._processes:
             process.join(timeout=30)
 

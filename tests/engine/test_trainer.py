@@ -1,5 +1,7 @@
 import json
 import math
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -218,6 +220,42 @@ def test_two_ranks_resume_bitwise(tmp_path, two_ranks):
     assert [outcome for outcome, _ in stopped] == [Outcome.PAUSED] * 2
     two_ranks.run(_trained_on_two_ranks, str(tmp_path / "cut"), 0, {})
     assert_same_run(tmp_path / "cut", tmp_path / "whole")
+
+
+class _SignalledLoader(TinyLoader):
+    """Sends this process a signal before the batch of step 5."""
+
+    def batches(self, start_step):
+        for step, batch in enumerate(super().batches(start_step), start=start_step):
+            if step == 5:
+                os.kill(os.getpid(), signal.SIGUSR2)
+            yield batch
+
+
+def _trained_with_a_signal_to_rank_1(world, folder):
+    torch.set_num_threads(1)
+    make = _SignalledLoader if world.rank == 1 else TinyLoader
+    with StopFlag(world).watching() as stop:
+        outcome, method = run_tiny(
+            Path(folder), world=world, loader=make(rank=world.rank, world_size=world.world_size), stop=stop
+        )
+    return outcome, int(method.calls)
+
+
+def test_a_signal_to_one_rank_saves_and_ends_both_after_the_same_step(tmp_path, two_ranks):
+    ranks = two_ranks.run(_trained_with_a_signal_to_rank_1, str(tmp_path))
+    assert ranks == [(Outcome.REQUEUE, 6)] * 2
+    assert read_checkpoint(latest_checkpoint(tmp_path)).step == 6
+
+
+def _poisoned_on_rank_1(world, folder):
+    with pytest.raises(RunError, match="between steps 8 and 9"):
+        run_tiny(Path(folder), world=world, method=TinyMethod(poison_at=8 if world.rank == 1 else None))
+
+
+def test_a_non_finite_loss_of_one_rank_fails_all_of_them(tmp_path, two_ranks):
+    two_ranks.run(_poisoned_on_rank_1, str(tmp_path))
+    assert read_checkpoint(tmp_path / "checkpoints/nonfinite-000000009.pt").step == 9
 
 
 def _asked_with_other_seeds(world, folder):

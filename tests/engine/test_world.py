@@ -1,9 +1,11 @@
+import os
+
 import pytest
 import torch
 
-from data_process.errors import InputError
+from data_process.errors import InputError, RunError
 from engine.world import DistConfig, World, join
-from tests.engine.ranks import environment
+from tests.engine.ranks import Ranks, environment
 
 
 def test_without_rank_the_process_is_alone():
@@ -60,3 +62,19 @@ def test_one_process_gives_its_own_values_back():
     world = World()
     assert world.mean({"loss": torch.tensor(0.1, dtype=torch.float64)}) == {"loss": 0.1}
     assert torch.equal(world.concatenate(torch.ones(2, 3)), torch.ones(2, 3))
+
+
+def _vanish_or_wait(world):
+    if world.rank == 1:
+        os._exit(9)
+    with pytest.raises(RunError, match=r"does not answer any more.*start again") as caught:
+        world.largest(0)
+    return str(caught.value)
+
+
+def test_a_lost_peer_fails_the_run_with_one_paragraph():
+    ranks = Ranks(2)
+    try:
+        assert "\n" not in ranks.run_on_survivor(_vanish_or_wait)
+    finally:
+        ranks.stop()
