@@ -130,9 +130,11 @@ def header_length(prefix: bytes) -> int:
     """Length of the msgpack header, from the first 16 bytes of a record.
 
     Raises:
-        RecordFormatError: where the magic is missing.
+        RecordFormatError: where they are too few, or the magic is missing.
     """
-    if len(prefix) < PREFIX.size or prefix[:4] != MAGIC:
+    if len(prefix) < PREFIX.size:
+        raise RecordFormatError("the file is cut short where a record should begin")
+    if prefix[:4] != MAGIC:
         raise RecordFormatError(f"expected a record that begins with {MAGIC!r}, found {bytes(prefix[:4])!r}")
     return PREFIX.unpack_from(prefix)[1]
 

@@ -6,23 +6,17 @@ contiguous channels-last-3d tensor without a copy.
 
 from __future__ import annotations
 
-import math
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator
-from functools import lru_cache
+from collections.abc import Generator, Iterable
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from data_process.errors import InputError, RunError
-from pipelines.plan import PARAMETERS, ClipFormat
+from pipelines.dali_feed import COLUMN, Feed, checked
+from pipelines.plan import ClipFormat
 from pipelines.prefetch import UntilError
 from pipelines.source import PlannedBatch
-
-_COLUMN = {name: number for number, name in enumerate((*PARAMETERS, "margin"))}
-"""Places in the parameter row of a frame; the last one is the frame's own margin, see `_resize`."""
 
 
 class DaliExecutor:
@@ -72,8 +66,8 @@ class DaliExecutor:
         Raises:
             RunError: for a JPEG that cannot be decoded or has another size than the record says.
         """
-        batches = UntilError(_checked(planned))
-        feed = _Feed(batches, self._format)
+        batches = UntilError(checked(planned))
+        feed = Feed(batches, self._format)
         pipeline = self._build(feed)
         while True:
             try:
@@ -88,7 +82,7 @@ class DaliExecutor:
             yield batch, tuple(pixels.view(*shape, *pixels.shape[1:]).permute(0, 1, 5, 2, 3, 4))
         batches.reraise()
 
-    def _build(self, feed: _Feed) -> Any:
+    def _build(self, feed: Feed) -> Any:
         from nvidia.dali import fn, types
         from nvidia.dali.pipeline import Pipeline
 
@@ -124,71 +118,6 @@ def _require_dali() -> None:
         ) from None
 
 
-class _Feed:
-    """The callable that DALI asks for batches, ahead of consumption; remembers what it handed out."""
-
-    def __init__(self, planned: Iterator[PlannedBatch], clip_format: ClipFormat) -> None:
-        self._planned, self._num_views, self._size = planned, clip_format.num_views, clip_format.size
-        self.taken: deque[PlannedBatch] = deque()
-
-    def __call__(self) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
-        """JPEGs of N frames, their rows (N, 14), and edge gains (N, S, 1, 1) and (N, 1, S, 1); float32."""
-        batch = next(self._planned)  # its end is the end of DALI's epoch
-        frames, tables = [], []
-        for view in range(self._num_views):
-            for plan, stored in zip(batch.plans, batch.frames, strict=True):
-                clip = plan.clips[view]
-                tables.append(clip.parameters())
-                frames += [np.frombuffer(stored[frame], np.uint8) for frame in clip.frames]
-        self.taken.append(batch)
-        rows = np.concatenate(tables)
-        sides = rows[:, [_COLUMN["height"], _COLUMN["width"]]]
-        margin = np.ceil(np.maximum(sides.max(axis=1, keepdims=True) / self._size, 1.0))
-        down, across = (np.stack([edge_gain(int(side), self._size) for side in column]) for column in sides.T)
-        gains = down.reshape(-1, self._size, 1, 1), across.reshape(-1, 1, self._size, 1)
-        return frames, np.concatenate([rows, margin], axis=1, dtype=np.float32), *gains
-
-
-@lru_cache(maxsize=4096)
-def edge_gain(length: int, size: int) -> np.ndarray:
-    """By how much a resize from `length` to `size` pixels that takes zeros from outside is too small, (size,) float32.
-
-    At each output pixel the sum of the filter's weights over the part of it inside; 1 but for the ends. The filter is
-    the triangle of an antialiased bilinear resize, as wide as one output pixel on each side, at least one input pixel.
-    """
-    scale = length / size
-    width = max(scale, 1.0)
-    margin = math.ceil(width) + 1
-    centres = (np.arange(size)[:, None] + 0.5) * scale
-    places = np.arange(-margin, length + margin)[None] + 0.5
-    weights = np.clip(1.0 - np.abs(places - centres) / width, 0.0, None)
-    inside = weights[:, margin:-margin]
-    return (weights.sum(axis=1) / inside.sum(axis=1)).astype(np.float32)
-
-
-def _checked(planned: Iterable[PlannedBatch]) -> Iterator[PlannedBatch]:
-    """The same batches; a JPEG that is cut short would end the whole graph without telling whose it was."""
-    from simplejpeg import decode_jpeg_header
-
-    for batch in planned:
-        for record, stored in zip(batch.records, batch.frames, strict=True):
-            for frame, data in stored.items():
-                if data[:2] != b"\xff\xd8" or data[-2:] != b"\xff\xd9":
-                    raise RunError(f"{record.id}, frame {frame}: the stored bytes are no complete JPEG")
-            # Frames of a video have one size, and a box beyond it would be DALI's error, without a name.
-            frame, data = next(iter(stored.items()))
-            try:
-                size = tuple(decode_jpeg_header(data)[:2])
-            except ValueError as error:
-                raise RunError(f"{record.id}, frame {frame}: the stored JPEG cannot be read ({error})") from None
-            if size != (record.height, record.width):
-                raise RunError(
-                    f"{record.id}, frame {frame} has {size[0]}x{size[1]} pixels, "
-                    f"its record says {record.height}x{record.width}"
-                )
-        yield batch
-
-
 def _failure(taken: Iterable[PlannedBatch], error: RuntimeError) -> RunError:
     """What broke the graph: the first frame that the host cannot decode either, else DALI's own words."""
     from pipelines.host import decode
@@ -207,7 +136,7 @@ def _augment(fn: Any, types: Any, pixels: Any, row: Any, gain: Any, clip_format:
     """Frames HWC uint8 to normalised HWC float; operations outside the clip format are not in the graph."""
 
     def value(name: str) -> Any:
-        return row[_COLUMN[name]]
+        return row[COLUMN[name]]
 
     operations, size = clip_format.operations, clip_format.size
     recolours = bool(operations & {"colour", "grey"})
@@ -221,7 +150,7 @@ def _augment(fn: Any, types: Any, pixels: Any, row: Any, gain: Any, clip_format:
             keep_size=True,
             fill_value=0,
         )
-    top, height = _COLUMN["top"], _COLUMN["height"]
+    top, height = COLUMN["top"], COLUMN["height"]
     pixels = fn.slice(
         pixels,
         start=fn.cast(row[top : top + 2], dtype=types.INT32),
@@ -263,7 +192,7 @@ def _resize(fn: Any, types: Any, pixels: Any, row: Any, gain: Any, size: int) ->
 
     DALI would repeat the pixels at the edge instead, which was seen to move it by 20 levels where much is shrunk.
     """
-    height, margin = _COLUMN["height"], row[_COLUMN["margin"]]
+    height, margin = COLUMN["height"], row[COLUMN["margin"]]
     sides, margins = row[height : height + 2], fn.stack(margin, margin)
     padded = fn.slice(
         pixels,

@@ -14,6 +14,7 @@ import torch
 
 from data_process.errors import InputError, RunError
 from pipelines import host as host_module
+from pipelines.dali_feed import edge_gain
 from pipelines.host import HostExecutor
 from pipelines.pixels import cut_clip
 from pipelines.plan import OPERATIONS, ClipFormat
@@ -185,12 +186,13 @@ def test_host_threads_leave_torchs_own_thread_count_alone(videos: MemoryShards) 
 
 def test_dali_leaves_undeclared_operations_out_of_its_graph() -> None:
     pytest.importorskip("nvidia.dali", reason="DALI is not installed")
-    from pipelines.dali import DaliExecutor, _Feed
+    from pipelines.dali import DaliExecutor
+    from pipelines.dali_feed import Feed
 
     def operators(operations: set[str]) -> str:
         clip_format = replace(FORMAT, operations=frozenset(operations))
         executor = DaliExecutor(clip_format, max_samples=1, threads=1)
-        return executor._build(_Feed(iter(()), clip_format)).serialize().decode("latin-1")
+        return executor._build(Feed(iter(()), clip_format)).serialize().decode("latin-1")
 
     plain = operators(set())
     for operation, name in (("rotate", "Rotate"), ("colour", "ColorTwist"), ("blur", "GaussianBlur"), ("flip", "Flip")):
@@ -218,8 +220,6 @@ def test_a_missing_dali_is_told_with_the_command_that_brings_it(monkeypatch: pyt
 
 @pytest.mark.parametrize(("length", "size"), [(201, 112), (112, 112), (60, 112), (113, 112), (300, 7), (1, 5), (3, 1)])
 def test_edge_gains_undo_what_zeros_outside_take_from_a_resize(length: int, size: int) -> None:
-    from pipelines.dali import edge_gain
-
     gain = edge_gain(length, size)
     scale, width = length / size, max(1.0, length / size)
     for place in range(size):
