@@ -14,6 +14,9 @@ from data_process.records import VideoRecord
 from pipelines import order
 from pipelines.plan import ClipFormat, Planner, SamplePlan, sample_rng
 
+DIGESTS = 1 << 62
+"""Number of digests of a batch; small enough for int64."""
+
 
 class VideoStore(Protocol):
     """What is needed of `data_process.shards.ShardSet`."""
@@ -64,7 +67,7 @@ class PlannedBatch:
         total = 0
         for index, plan in zip(self.index, self.plans, strict=True):
             total += int(plan.digest()[:15], 16) * (2 * int(index) + 1)
-        return total % (1 << 62)
+        return total % DIGESTS
 
 
 @dataclass(frozen=True)
