@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
@@ -73,6 +73,7 @@ def train(
     world: World,
     stop: StopFlag,
     facts: RunFacts,
+    accepted: Callable[[], object] = lambda: None,
 ) -> Outcome:
     """Train a method to the end of the run, from its last checkpoint if there is one; called by every rank.
 
@@ -90,6 +91,7 @@ def train(
         world: from `engine.world.join`.
         stop: watching signals or not; asked once a step.
         facts: what a later resume is held to; its seed and global batch are those of `config`.
+        accepted: called once steps are to be done and nothing in the run folder speaks against them.
 
     Raises:
         InputError: if the run folder holds a run on other samples, or the settings contradict each other.
@@ -111,6 +113,7 @@ def train(
     if not steps:
         _LOG.info("%s is at step %d of %d: nothing is left to do", run_dir, start, total)
         return Outcome.FINISHED if start >= total else Outcome.PAUSED
+    accepted()
     with reporting(
         run_dir, world, done=start, total=total, wait_s=loader.wait_s, tensorboard=config.tensorboard
     ) as report:

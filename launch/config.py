@@ -23,6 +23,7 @@ from engine.precision import PrecisionConfig
 from engine.schedule import ScheduleConfig
 from engine.trainer import TrainConfig
 from engine.world import DistConfig
+from launch.cluster import ClusterConfig
 from models.method import DatasetFacts, Method
 from pipelines.loader import PipelineConfig
 
@@ -42,6 +43,7 @@ class RunConfig:
         precision: number formats.
         dist: process group.
         eval: clips and measures of retrieve, knn and linear.
+        cluster: what `intravid submit` asks of SLURM.
     """
 
     method: Callable[[DatasetFacts], Method]
@@ -54,6 +56,7 @@ class RunConfig:
     precision: PrecisionConfig = field(default_factory=PrecisionConfig)
     dist: DistConfig = field(default_factory=DistConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
 
 
 @dataclass(frozen=True)

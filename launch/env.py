@@ -16,14 +16,23 @@ _PORTS = 10000, 20000
 def rank_variables(environ: Mapping[str, str]) -> dict[str, str]:
     """RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT that are missing; a pure function.
 
-    Under torchrun all are set, and nothing is added; in a SLURM job step of several tasks they follow from SLURM's
-    variables; otherwise the process is alone and nothing is added.
+    Under torchrun all are set, and nothing is added. In a SLURM job step of several tasks (submitit's or srun's) they
+    follow from SLURM's variables, under submitit's local executor from its own. Otherwise the process is alone and
+    nothing is added.
 
     Raises:
         InputError: for a SLURM step whose variables are incomplete.
     """
-    if "RANK" in environ or int(environ.get("SLURM_STEP_NUM_TASKS", "1")) < 2 or "SLURM_STEP_ID" not in environ:
+    if "RANK" in environ:
         return {}
+    if "SLURM_STEP_ID" in environ and int(environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        return _slurm_variables(environ)
+    if environ.get("SUBMITIT_EXECUTOR") == "local" and int(environ.get("SUBMITIT_LOCAL_NTASKS", "1")) > 1:
+        return _local_variables(environ)
+    return {}
+
+
+def _slurm_variables(environ: Mapping[str, str]) -> dict[str, str]:
     try:
         nodes = expand_nodes(environ.get("SLURM_STEP_NODELIST") or environ["SLURM_JOB_NODELIST"])
         tasks = tasks_per_node(environ.get("SLURM_STEP_TASKS_PER_NODE") or environ["SLURM_TASKS_PER_NODE"])
@@ -33,7 +42,7 @@ def rank_variables(environ: Mapping[str, str]) -> dict[str, str]:
             "LOCAL_RANK": environ["SLURM_LOCALID"],
             "LOCAL_WORLD_SIZE": str(tasks[int(environ["SLURM_NODEID"])]),
             "MASTER_ADDR": nodes[0],
-            "MASTER_PORT": str(master_port(environ)),
+            "MASTER_PORT": str(master_port(environ["SLURM_JOB_ID"], environ.get("SLURM_RESTART_COUNT", "0"))),
         }
     except KeyError as error:
         raise InputError(
@@ -42,11 +51,22 @@ def rank_variables(environ: Mapping[str, str]) -> dict[str, str]:
         ) from None
 
 
-def master_port(environ: Mapping[str, str]) -> int:
+def _local_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    rank, ranks = environ["SUBMITIT_LOCAL_GLOBALID"], environ["SUBMITIT_LOCAL_NTASKS"]
+    return {
+        "RANK": rank,
+        "WORLD_SIZE": ranks,
+        "LOCAL_RANK": rank,
+        "LOCAL_WORLD_SIZE": ranks,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(master_port(environ["SUBMITIT_LOCAL_JOB_ID"], "0")),
+    }
+
+
+def master_port(job_id: str, restarts: str) -> int:
     """Port of the rendezvous: another for each job, and another after each requeue, where the old may linger."""
     first, count = _PORTS
-    restarts = int(environ.get("SLURM_RESTART_COUNT", "0"))
-    return first + (int(environ["SLURM_JOB_ID"]) * 7 + restarts) % count
+    return first + (int(job_id) * 7 + int(restarts)) % count
 
 
 def expand_nodes(text: str) -> list[str]:

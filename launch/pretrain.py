@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from data_process.errors import InputError
 from engine.atomic import replacing
 from engine.checkpoint import RunFacts
 from engine.stop import Stop, StopFlag
@@ -14,7 +15,7 @@ from engine.trainer import Outcome, train
 from engine.world import World, join, leave
 from launch.config import LoadedRun
 from launch.env import check_network, check_one_checkout, rank_variables
-from launch.requeue import leave_stopped
+from launch.requeue import leave_stopped, seconds_left
 from models.method import DatasetFacts
 from pipelines.loader import build_loader
 
@@ -39,10 +40,11 @@ def pretrain(loaded: LoadedRun, *, stop_after_s: float = 0.0) -> int:
     os.environ.update(rank_variables(os.environ))
     check_network(os.environ)
     config = loaded.config
+    _check_ranks(config.train.global_batch)
     world = join(config.dist)
     set_up_logging(world)
     # Handlers stand before the data is opened: a signal during start-up is answered at the first step, not lost.
-    with StopFlag(world, after_seconds=stop_after_s).watching() as stop:
+    with StopFlag(world, after_seconds=_deadline(world, stop_after_s)).watching() as stop:
         outcome = _run(loaded, world, stop)
         previous = dict(stop.previous)
     leave()
@@ -50,6 +52,22 @@ def pretrain(loaded: LoadedRun, *, stop_after_s: float = 0.0) -> int:
     if outcome in _STOPS:
         return leave_stopped(_STOPS[outcome], rank=world.rank, previous=previous)
     return 0
+
+
+def _check_ranks(global_batch: int) -> None:
+    # Known before any rank waits for another, and so told without waiting.
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    if remainder := global_batch % ranks:
+        raise InputError(
+            f"train.global_batch ({global_batch}) must be divisible by the {ranks} ranks; "
+            f"{global_batch - remainder + ranks} is the next that is"
+        )
+
+
+def _deadline(world: World, stop_after_s: float) -> float:
+    """Seconds until the own stop, the earlier of the one asked for and the end of the SLURM job; 0 for none."""
+    limits = (stop_after_s, seconds_left(os.environ) if world.is_main else 0.0)
+    return min((limit for limit in limits if limit > 0), default=0.0)
 
 
 def _run(loaded: LoadedRun, world: World, stop: StopFlag) -> Outcome:
@@ -68,8 +86,6 @@ def _run(loaded: LoadedRun, world: World, stop: StopFlag) -> Outcome:
         local_ranks=world.local_world_size,
         device=world.device,
     ) as loader:
-        if world.is_main:
-            _write_config(run_dir, loaded.text)
         return train(
             method,
             loader,
@@ -81,6 +97,8 @@ def _run(loaded: LoadedRun, world: World, stop: StopFlag) -> Outcome:
             world=world,
             stop=stop,
             facts=RunFacts(config.train.seed, config.train.global_batch, videos.digest, loaded.plain),
+            # Not earlier: a start that is refused must leave the configuration of the run that is there.
+            accepted=lambda: _write_config(run_dir, loaded.text) if world.is_main else None,
         )
 
 

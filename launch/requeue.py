@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from typing import NoReturn
+from collections.abc import Callable, Mapping
 
 from engine.stop import Stop
 
 _LOG = logging.getLogger(__name__)
 _TERM_WAIT_S = 600.0
+_MARGIN_S = 90.0
+"""Own deadline before the job's end, after the signal that `intravid submit` asks for: for jobs started without it."""
+
 NOT_REQUEUED = 3
 """Exit status where the run was saved, but the job could not be put back into the queue."""
 
@@ -22,10 +25,11 @@ NOT_REQUEUED = 3
 def leave_stopped(
     reason: Stop, *, rank: int, previous: Mapping[int, object], environ: Mapping[str, str] | None = None
 ) -> int:
-    """Exit status of a rank that stopped with its state saved; under SLURM it may not return.
+    """Exit status of a rank that stopped with its state saved; under SLURM or submitit it may not return.
 
     USR2 and the deadline put the job back into the queue. TERM never does: it may be the user's scancel, and where
-    it is preemption SLURM requeues by itself, but only a job that still runs when its grace ends.
+    it is preemption SLURM requeues by itself, but only a job that still runs when its grace ends. Outside of both a
+    stop is simply the end: 0, or 130 after Ctrl-C.
 
     Args:
         reason: what the ranks agreed on.
@@ -34,45 +38,78 @@ def leave_stopped(
         environ: of the process.
     """
     environ = os.environ if environ is None else environ
-    in_slurm = "SLURM_JOB_ID" in environ
+    submitit = previous.get(signal.SIGUSR2)
+    submitit = submitit if callable(submitit) else None
     if reason is Stop.INTERRUPT:
-        return 130
-    if not in_slurm:
-        return 0
+        return 128 + signal.SIGINT
     if reason is Stop.TERMINATE:
-        return _wait_to_be_killed()
+        return _wait_to_be_killed() if "SLURM_JOB_ID" in environ else 0
+    if submitit is None and "SLURM_JOB_ID" not in environ:
+        return 0
     if rank != 0:
         # A normal return would make submitit record a result for a job that goes on.
-        sys.stdout.flush()
-        os._exit(0)
-    handler = previous.get(signal.SIGUSR2)
-    if callable(handler):
-        handler(signal.SIGUSR2, None)
-    return _requeue(environ)
+        _leave_at_once()
+    return _requeue(environ, submitit)
+
+
+def seconds_left(environ: Mapping[str, str]) -> float:
+    """Seconds after which a SLURM job should stop by itself; 0 where there is no limit, or so little time that only
+    the signal can tell.
+    """
+    if "SLURM_JOB_ID" not in environ:
+        return 0.0
+    command = ["squeue", "-h", "-j", environ["SLURM_JOB_ID"], "-o", "%L"]
+    try:
+        said = subprocess.run(command, check=True, timeout=20, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError) as error:
+        _LOG.warning("squeue does not tell when this job ends (%s); only signals will stop the run in time", error)
+        return 0.0
+    left = _seconds(said)
+    return left - _MARGIN_S if left > 3 * _MARGIN_S else 0.0
+
+
+def _seconds(text: str) -> float:
+    """Seconds in squeue's time left ([[D-]H:]M:S); 0 for UNLIMITED, INVALID and the like."""
+    match = re.fullmatch(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)", text)
+    if match is None:
+        return 0.0
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
 
 
 def _wait_to_be_killed() -> int:
     _LOG.info("saved after SIGTERM; waiting for the end, the job is not requeued from here")
+    # submitit's own handler stands again; it would requeue what the user may have cancelled.
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     deadline = time.monotonic() + _TERM_WAIT_S
     while time.monotonic() < deadline:
         time.sleep(1.0)
     return 128 + signal.SIGTERM
 
 
-def _requeue(environ: Mapping[str, str]) -> int:
+def _requeue(environ: Mapping[str, str], submitit: Callable[..., object] | None) -> int:
+    try:
+        if submitit is not None:
+            submitit(signal.SIGUSR2, None)  # rewrites its files, requeues, and leaves by SystemExit
+        else:
+            _scontrol_requeue(environ)
+            _leave_at_once()
+        said = "submitit came back without having requeued it"
+    except (OSError, subprocess.SubprocessError, RuntimeError) as error:
+        said = getattr(error, "stderr", None) or str(error)
+    _LOG.error("the run is saved, but its job could not be requeued (%s); submit the same command again", said)
+    return NOT_REQUEUED
+
+
+def _scontrol_requeue(environ: Mapping[str, str]) -> None:
     job = environ["SLURM_JOB_ID"]
     if "SLURM_ARRAY_JOB_ID" in environ:
         job = f"{environ['SLURM_ARRAY_JOB_ID']}_{environ['SLURM_ARRAY_TASK_ID']}"
-    try:
-        subprocess.run(["scontrol", "requeue", job], check=True, timeout=60, capture_output=True, text=True)
-    except (OSError, subprocess.SubprocessError) as error:
-        said = getattr(error, "stderr", "") or str(error)
-        _LOG.error("the run is saved, but job %s could not be requeued (%s); submit the same command again", job, said)
-        return NOT_REQUEUED
+    subprocess.run(["scontrol", "requeue", job], check=True, timeout=60, capture_output=True, text=True)
     _LOG.info("saved; job %s is back in the queue", job)
-    _exit_quietly()
 
 
-def _exit_quietly() -> NoReturn:
+def _leave_at_once() -> None:
     sys.stdout.flush()
+    sys.stderr.flush()
     os._exit(0)
