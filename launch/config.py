@@ -108,7 +108,7 @@ def load_run(recipe: Path, overrides: Sequence[str] = ()) -> LoadedRun:
         raise InputError(f"{recipe}: {_explain(str(error), made, recipe)}") from None
     except yaml.YAMLError as error:
         raise InputError(f"{recipe} is not YAML: {error}") from None
-    dumped = made.dump(settings, skip_validation=True, skip_none=False)
+    dumped = made.dump(settings, skip_validation=True, skip_unset=False)
     plain = yaml.safe_load(dumped)
     config = RunConfig(**{name: getattr(instantiated, name) for name in RunConfig.__dataclass_fields__})
     return LoadedRun(config, plain, _head_comment(recipe) + yaml.safe_dump(plain, sort_keys=False))
@@ -156,9 +156,11 @@ def _explain(message: str, made: ArgumentParser, recipe: Path) -> str:
     )
     if unknown is None:
         return text
-    near = get_close_matches(unknown[1], known_keys(made, recipe), n=1, cutoff=0.5)
+    # The parser tells a setting of the method by its last part alone.
+    prefix = "method." if 'Parser key "method"' in text and not unknown[1].startswith("method.") else ""
+    near = get_close_matches(prefix + unknown[1], known_keys(made, recipe), n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]}?" if near else ""
-    return f"{unknown[1]} is not a setting{hint} ({text})"
+    return f"{prefix}{unknown[1]} is not a setting{hint} ({text})"
 
 
 def known_keys(made: ArgumentParser, recipe: Path) -> list[str]:

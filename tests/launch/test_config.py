@@ -68,5 +68,5 @@ def test_a_wrong_key_in_a_recipe_is_refused_by_its_full_name(tmp_path):
 
 
 def test_a_missing_recipe_is_named():
-    with pytest.raises(InputError, match="no recipe nowhere.yaml"):
+    with pytest.raises(InputError, match=r"no recipe nowhere\.yaml"):
         load_run(Path("nowhere.yaml"))
