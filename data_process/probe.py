@@ -85,7 +85,8 @@ def _parse_probe(lines: tuple[str, ...]) -> StreamFacts | None:
     if stream is None or not (size := re.search(r"[ ,](\d+)x(\d+)(?=[ ,\[]|$)", stream)):
         return None
     codec = re.search(r"Video: (\w+)", stream)
-    aspect = re.search(r"SAR (\d+):(\d+)", stream)
+    # Where container and codec disagree ffmpeg prints the container's last, and it is what players follow.
+    aspects = [Fraction(int(wide), int(high)) for wide, high in re.findall(r"SAR (\d+):(\d+)", stream) if int(high)]
     return StreamFacts(
         codec=codec[1] if codec else "unknown",
         width=int(size[1]),
@@ -93,9 +94,7 @@ def _parse_probe(lines: tuple[str, ...]) -> StreamFacts | None:
         rate=_rate(stream),
         duration=duration,
         rotation=rotation % 360,
-        aspect=Fraction(int(aspect[1]), int(aspect[2]))
-        if aspect and int(aspect[1]) and int(aspect[2])
-        else Fraction(1),
+        aspect=aspects[-1] if aspects and aspects[-1] else Fraction(1),
     )
 
 

@@ -50,6 +50,13 @@ def test_rates_are_read_as_they_are_meant(written, rate):
     assert parsed(STREAM.replace("29.98 fps", written)).rate == rate
 
 
+def test_the_pixel_aspect_of_the_container_overrules_that_of_the_codec():
+    both = STREAM.replace("421 kb/s", "421 kb/s, SAR 63:44 DAR 7:4")
+    assert parsed(both).aspect == Fraction(63, 44)
+    assert parsed(STREAM.replace("SAR 4:3", "SAR 0:1")).aspect == 1
+    assert parsed(STREAM.replace(" [SAR 4:3 DAR 71:30]", "")).aspect == 1
+
+
 def test_no_number_for_the_duration_is_no_duration():
     assert parsed("Duration: N/A, start: 0.000000, bitrate: N/A", STREAM).duration is None
 
