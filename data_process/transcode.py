@@ -9,11 +9,13 @@ from fractions import Fraction
 
 from data_process import ffmpeg
 from data_process.errors import InputError
-from data_process.ffmpeg import Finished, StreamFacts
+from data_process.ffmpeg import Finished
 from data_process.jpeg_stream import split_jpegs
 from data_process.outcome import TRANSIENT, Quarantined, Stored
+from data_process.probe import StreamFacts, probe
 from data_process.records import RecordHeader, describe_units
 from data_process.source import SourceVideo
+from data_process.timing import Timing, measure_timing
 
 _MAX_PIXELS = 8192 * 8192
 _MAX_SIDE = 16384
@@ -72,7 +74,7 @@ def _attempt(video: SourceVideo, label: int, config: TranscodeConfig, *, limit_f
         return Quarantined("read_error", str(error))
     if num_bytes == 0:
         return Quarantined("empty_file", "the file has no bytes")
-    facts = ffmpeg.probe(video.path)
+    facts = probe(video.path)
     if not isinstance(facts, StreamFacts):
         return _no_stream(facts)
     if not 0 < facts.width * facts.height <= _MAX_PIXELS:
@@ -81,37 +83,33 @@ def _attempt(video: SourceVideo, label: int, config: TranscodeConfig, *, limit_f
     if max(size) > _MAX_SIDE:
         return Quarantined("bad_size", f"its pixel aspect {facts.aspect} makes it {size[1]} x {size[0]} pixels")
     limit_s = limit_factor * max(60.0, 10.0 * (facts.duration or 0.0))
-    keep_every = _keep_every(facts.rate, config) if facts.rate else 1
-    finished = _run(video, config, size, keep_every, limit_s)
-    if not facts.rate and finished.status == 0:
-        facts = replace(facts, rate=_measured_rate(finished))
-        keep_every = _keep_every(facts.rate or Fraction(0), config)
-        if keep_every > 1:
-            finished = _run(video, config, size, keep_every, limit_s)
+    keep_every = _keep_every(facts.rate or Fraction(0), config)
+    finished, timing = _decode(video, facts, config, size, keep_every, limit_s)
+    if finished.status == 0 and (needed := _keep_every(timing.rate * keep_every, config)) != keep_every:
+        # The header was wrong about the rate.
+        keep_every = needed
+        finished, timing = _decode(video, facts, config, size, keep_every, limit_s)
     if finished.status is None:
         return Quarantined("timeout", f"no end after {limit_s:.0f} s", facts=facts.described())
-    return _judge(video, label, config, facts, finished, keep_every=keep_every, size=size, num_bytes=num_bytes)
+    return _judge(video, label, config, facts, finished, timing, keep_every=keep_every, size=size, num_bytes=num_bytes)
 
 
 def _keep_every(rate: Fraction, config: TranscodeConfig) -> int:
     return max(1, math.floor(rate / Fraction(config.nominal_fps) + Fraction(1, 2)))
 
 
-def _run(
-    video: SourceVideo, config: TranscodeConfig, size: tuple[int, int], keep_every: int, limit_s: float
-) -> Finished:
-    command = ffmpeg.jpeg_command(
-        video.path, size=size, keep_every=keep_every, quality=config.quality, max_bytes=_MAX_BYTES
+def _decode(
+    video: SourceVideo,
+    facts: StreamFacts,
+    config: TranscodeConfig,
+    size: tuple[int, int],
+    keep_every: int,
+    limit_s: float,
+) -> tuple[Finished, Timing]:
+    finished = ffmpeg.decode(
+        video.path, size=size, keep_every=keep_every, quality=config.quality, max_bytes=_MAX_BYTES, limit_s=limit_s
     )
-    return ffmpeg.run(command, limit_s=limit_s)
-
-
-def _measured_rate(finished: Finished) -> Fraction | None:
-    """Frames per second of what came out, for files whose header tells no average rate."""
-    frames = finished.output.count(b"\xff\xd8\xff")
-    if not finished.seconds or not frames:
-        return None
-    return Fraction(frames / finished.seconds).limit_denominator(1000)
+    return finished, measure_timing(finished.times, facts.rate / keep_every if facts.rate else None)
 
 
 def _no_stream(messages: tuple[str, ...]) -> Quarantined:
@@ -131,6 +129,7 @@ def _judge(
     config: TranscodeConfig,
     facts: StreamFacts,
     finished: Finished,
+    timing: Timing,
     *,
     keep_every: int,
     size: tuple[int, int],
@@ -141,7 +140,7 @@ def _judge(
         problem = ""
     except ValueError as error:
         units, problem = [], str(error)
-    covered = _covered(facts, finished, len(units) * keep_every)
+    covered = _covered(facts, timing, len(units) * keep_every)
     reason = _reason_to_refuse(finished, len(units), covered, problem, config.min_frames)
     complaint = _complaint(finished, covered)
     if not reason and complaint and config.strict:
@@ -149,7 +148,6 @@ def _judge(
     if reason:
         return Quarantined(*reason, status=finished.status, frames=len(units), facts=facts.described())
     sizes, crcs = describe_units(units)
-    rate = (facts.rate or facts.nominal_rate) / keep_every
     header = RecordHeader(
         id=video.id,
         label=label,
@@ -157,10 +155,10 @@ def _judge(
         codec="jpeg",
         width=size[1],
         height=size[0],
-        fps=(rate.numerator, rate.denominator),
+        fps=(timing.rate.numerator, timing.rate.denominator),
         unit_sizes=sizes,
         unit_crcs=crcs,
-        source=facts.described() | {"bytes": num_bytes},
+        source=facts.described() | {"bytes": num_bytes, "vfr": timing.is_variable},
         state="degraded" if complaint else "ok",
     )
     return Stored(header, units, ({"degraded": complaint} if complaint else {}) | _remarks(header))
@@ -192,7 +190,7 @@ def _remarks(header: RecordHeader) -> dict[str, str]:
     return remarks
 
 
-def _covered(facts: StreamFacts, finished: Finished, frames: int) -> float:
+def _covered(facts: StreamFacts, timing: Timing, frames: int) -> float:
     """Share of the announced duration that the frames cover, by their times or their count; 1 where it is unknown.
 
     Times alone mislead where they are damaged, the count alone where the rate varies: the larger of the two counts.
@@ -200,7 +198,7 @@ def _covered(facts: StreamFacts, finished: Finished, frames: int) -> float:
     if not facts.duration:
         return 1.0
     by_count = frames / (facts.duration * float(facts.rate)) if facts.rate else 0.0
-    return max((finished.seconds or 0.0) / facts.duration, by_count)
+    return max(timing.end / facts.duration, by_count)
 
 
 def _complaint(finished: Finished, covered: float) -> str:

@@ -109,7 +109,7 @@ def load_run(recipe: Path, overrides: Sequence[str] = ()) -> LoadedRun:
         raise InputError(f"{recipe}: {_explain(str(error))}") from None
     except yaml.YAMLError as error:
         raise InputError(f"{recipe} is not YAML: {error}") from None
-    dumped = made.dump(settings, skip_validation=True)
+    dumped = made.dump(settings, skip_validation=True, skip_unset=False)
     plain = yaml.safe_load(dumped)
     config = RunConfig(**{name: getattr(instantiated, name) for name in RunConfig.__dataclass_fields__})
     return LoadedRun(config, plain, _head_comment(recipe) + yaml.safe_dump(plain, sort_keys=False))

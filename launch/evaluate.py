@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -222,12 +223,11 @@ def print_table(title: str, rows: dict[str, dict[str, float]]) -> None:
     from rich.table import Table
 
     table = Table(title=title, title_justify="left")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     columns = list(next(iter(rows.values())))
     for column in columns:
         table.add_column(column, justify="right")
     for name, values in rows.items():
         table.add_row(name, *(f"{values[column]:.1f}" for column in columns))
-    console = Console()
-    # A pipe has no width of its own; 80 columns would cut the numbers.
-    console.print(table, width=None if console.is_terminal else 120)
+    # A pipe has no width of its own; the usual 80 columns would cut the numbers.
+    Console(width=None if sys.stdout.isatty() else 120).print(table)

@@ -1,0 +1,75 @@
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from data_process import ffmpeg
+from data_process.errors import InputError
+from data_process.ffmpeg import decode, run
+from data_process.probe import probe
+from tests.sample_videos import write_video
+
+
+@pytest.mark.parametrize("name", ["-y.mp4", "a: b.mp4", "[x] 'y' %d.mp4", "é\u2028.mp4"])
+def test_names_are_never_taken_for_options_or_patterns(tmp_path, monkeypatch, name):
+    write_video(tmp_path / name, frames=3)
+    monkeypatch.chdir(tmp_path)
+    assert probe(Path(name)).width == 80
+    finished = decode(Path(name), size=(64, 80), keep_every=1, quality=3, max_bytes=1 << 20, limit_s=30)
+    assert finished.output.count(b"\xff\xd8\xff") == 3
+    assert finished.times == (0, 40_000, 80_000)
+
+
+def test_the_output_stops_at_its_limit(tmp_path):
+    path = write_video(tmp_path / "x.mp4", frames=50)
+    finished = decode(path, size=(64, 80), keep_every=1, quality=3, max_bytes=20_000, limit_s=30)
+    assert len(finished.output) < 40_000
+
+
+def test_what_runs_beyond_its_limit_is_killed_with_its_children(tmp_path):
+    pids = tmp_path / "pids"
+    start = time.monotonic()
+    finished = run(["bash", "-c", f"sleep 77 & echo $! $$ > {pids}; wait"], limit_s=0.5)
+    assert finished.status is None
+    assert time.monotonic() - start < 10
+    for pid in map(int, pids.read_text().split()):
+        assert not is_running(pid)
+
+
+def is_running(pid):
+    for _ in range(100):
+        try:
+            os.kill(pid, 0)
+            if Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] == "Z":
+                return False
+        except (ProcessLookupError, FileNotFoundError):
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_messages_are_free_of_addresses():
+    text = "[h264 @ 0x55d0c0ffee] bad block\n\n  last words\n"
+    finished = run(["bash", "-c", f"cat >&2 <<'END'\n{text}END"], limit_s=10)
+    assert finished.messages == ("[h264] bad block", "last words")
+
+
+def test_a_signal_is_a_negative_status():
+    assert run(["bash", "-c", "kill -SEGV $$"], limit_s=10).status == -11
+
+
+@pytest.mark.parametrize(
+    ("program", "named"), [("/nowhere/ffmpeg", "is not a program"), ("/bin/true", "is not ffmpeg")]
+)
+def test_a_wrong_program_is_named_with_its_variable(monkeypatch, program, named):
+    monkeypatch.setenv("INTRAVID_FFMPEG", program)
+    ffmpeg.executable.cache_clear()
+    ffmpeg.version.cache_clear()
+    try:
+        with pytest.raises(InputError, match=f"{named}.*INTRAVID_FFMPEG|INTRAVID_FFMPEG.*{named}"):
+            ffmpeg.version()
+    finally:
+        monkeypatch.undo()
+        ffmpeg.executable.cache_clear()
+        ffmpeg.version.cache_clear()

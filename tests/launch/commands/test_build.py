@@ -1,0 +1,158 @@
+"""The commands around shards as a user meets them: what they print and their exit status."""
+
+import re
+
+import pytest
+
+from launch.cli import main
+from launch.commands.build import _array_task
+from tests.full_disk import small_disk
+from tests.sample_videos import small_dataset, write_video
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    root = tmp_path_factory.mktemp("videos")
+    for number in range(4):
+        write_video(root / "ab"[number % 2] / f"{number}.mp4", seed=number, frames=20)
+    return root
+
+
+def error_of(capsys, *words):
+    """Exit status and the error text of a command; the text must be one paragraph."""
+    status = main([str(word) for word in words])
+    text = capsys.readouterr().err.strip().split("\n")[-1]
+    assert text.startswith("intravid: error: ")
+    return status, text
+
+
+def test_a_build_says_what_it_stored(source, tmp_path, capsys):
+    assert main(["build", str(source), str(tmp_path / "out"), "--short-side", "48", "--jobs", "2"]) == 0
+    printed = capsys.readouterr()
+    assert re.search(r"out: 1 shards written, 0 kept; 4 ok \(stored, but .*4 small\); indexed", printed.out)
+    assert re.search(r"shard-000000.lmdb: 4 of 4 videos, 0\.\d MB, \d+\.\d s", printed.err)
+    assert re.search(r"build: 4/4 videos, [\d.]+ videos/s", printed.err)
+    assert main(["index", str(tmp_path / "out")]) == 0
+    assert "4 videos in 1 shards, splits train" in capsys.readouterr().out
+    assert main(["verify", str(tmp_path / "out"), "--level", "3"]) == 0
+    assert "no damage found (level 3" in capsys.readouterr().out
+
+
+def test_a_list_with_classes_and_splits_is_built(source, tmp_path, capsys):
+    (source / "list.csv").write_text("a/0.mp4,a,train\nb/1.mp4,b,test\n")
+    (tmp_path / "classes.txt").write_text("b\r\na\r\n")
+    words = ["--dataset", "list", "--classes", str(tmp_path / "classes.txt"), "--short-side", "48"]
+    assert main(["build", str(source / "list.csv"), str(tmp_path / "out"), *words]) == 0
+    from data_process.shards import ShardSet
+
+    assert [(record.id, record.label, record.split) for record in ShardSet(tmp_path / "out")] == [
+        ("a/0", 1, "train"),
+        ("b/1", 0, "test"),
+    ]
+    capsys.readouterr()
+
+
+def missing_folder(source, root):
+    return "nowhere does not exist", [root / "nowhere", root / "out"]
+
+
+def empty_folder(source, root):
+    (root / "empty").mkdir()
+    return "holds no videos", [root / "empty", root / "out"]
+
+
+def unknown_class(source, root):
+    (root / "classes.txt").write_text("a\n")
+    return "1 classes are not in the class list", [source, root / "out", "--classes", root / "classes.txt"]
+
+
+def missing_class_list(source, root):
+    return "classes.txt does not exist", [source, root / "out", "--classes", root / "classes.txt"]
+
+
+def duplicate_id(source, root):
+    (source / "twice.txt").write_text("a/0.mp4 a\na/0.mp4 b\n")
+    return "1 ids stand for more than one file: a/0", [source / "twice.txt", root / "out", "--dataset", "list"]
+
+
+def unknown_adapter(source, root):
+    return "known are folder, list", [source, root / "out", "--dataset", "ucf"]
+
+
+def wrong_setting(source, root):
+    return "quality 99", [source, root / "out", "--quality", "99"]
+
+
+def foreign_shard(source, root):
+    (root / "out").mkdir()
+    (root / "out" / "shard-000000.lmdb").write_bytes(b"anything")
+    return "another dataset without plan.json", [source, root / "out"]
+
+
+@pytest.mark.parametrize(
+    "case",
+    [missing_folder, empty_folder, unknown_class, missing_class_list, duplicate_id, unknown_adapter, wrong_setting,
+     foreign_shard],
+)  # fmt: skip
+def test_wrong_input_is_one_paragraph_and_status_2_before_anything_is_written(source, tmp_path, capsys, case):
+    named, words = case(source, tmp_path)
+    before = sorted(path.name for path in tmp_path.glob("out/*"))
+    status, text = error_of(capsys, "build", *words)
+    assert status == 2
+    assert named in text
+    assert sorted(path.name for path in tmp_path.glob("out/*")) == before
+
+
+def test_too_many_bad_videos_are_a_failed_run(source, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "x.mp4").write_bytes(b"no video")
+    status, text = error_of(capsys, "build", tmp_path / "in", tmp_path / "out")
+    assert status == 1
+    assert "1 of 1 videos were left out" in text
+
+
+def test_a_full_disk_is_a_failed_run(source, tmp_path, capsys):
+    with small_disk(tmp_path / "disk", 1) as disk:
+        (disk / "filler").write_bytes(bytes(900_000))
+        status, text = error_of(capsys, "build", source, disk / "out")
+        assert status == 1
+        assert "the disk is full" in text
+        assert not list((disk / "out").glob("shard-*"))
+
+
+def test_damage_is_listed_with_status_1(tmp_path, capsys):
+    root = small_dataset(tmp_path / "data")
+    (root / "shard-000001.lmdb").write_bytes(b"")
+    assert main(["verify", str(root)]) == 1
+    printed = capsys.readouterr().out
+    assert "shard-000001.lmdb: has 0 bytes" in printed
+    assert "1 problems; move damaged shards away" in printed
+
+
+@pytest.mark.parametrize("command", ["index", "verify"])
+def test_a_folder_without_shards_is_wrong_input(tmp_path, capsys, command):
+    status, text = error_of(capsys, command, tmp_path)
+    assert status == 2
+    assert "no shards" in text
+    assert "intravid build" in text
+
+
+@pytest.mark.parametrize("command", ["build", "index", "verify"])
+def test_help_shows_an_example(capsys, command):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert f"intravid {command} " in capsys.readouterr().out.split("example:")[1]
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, (0, 1)),
+        ({"ID": "3", "MIN": "0", "COUNT": "8", "STEP": "1"}, (3, 8)),
+        ({"ID": "8", "MIN": "1", "COUNT": "8", "STEP": "1"}, (7, 8)),
+        ({"ID": "6", "MIN": "0", "COUNT": "4", "STEP": "2"}, (3, 4)),
+    ],
+)
+def test_slurm_arrays_number_the_tasks_from_0(environment, expected):
+    assert _array_task({f"SLURM_ARRAY_TASK_{name}": value for name, value in environment.items()}) == expected

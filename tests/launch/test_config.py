@@ -1,0 +1,72 @@
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from data_process.errors import InputError
+from launch.config import load_run
+from models.method import DatasetFacts
+
+RECIPES = sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml"))
+
+
+def settings(config):
+    return {name: asdict(getattr(config, name)) for name in ("data", "pipeline", "train", "optim", "schedule", "eval")}
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_the_configuration_as_used_reads_back_as_the_same_run(recipe, tmp_path):
+    """Once `eval.resize: null` was left out of config.yaml, and runs were judged by a small patch of each frame."""
+    loaded = load_run(recipe, ["--optim.lr", "0.003"])
+    written = tmp_path / "config.yaml"
+    written.write_text(loaded.text)
+    again = load_run(written)
+    assert again.plain == loaded.plain
+    assert settings(again.config) == settings(loaded.config)
+    assert loaded.text.startswith("#")
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_first_weights_depend_on_the_seed_alone(recipe):
+    loaded = load_run(recipe)
+    torch.manual_seed(1)
+    one = loaded.build_method(DatasetFacts(4)).state_dict()
+    torch.manual_seed(2)
+    before = torch.get_rng_state()
+    two = loaded.build_method(DatasetFacts(4)).state_dict()
+    assert torch.equal(before, torch.get_rng_state())
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    other = load_run(recipe, ["--train.seed", "77"]).build_method(DatasetFacts(4)).state_dict()
+    assert any(not torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        (["--optim.lx", "2"], "optim.lr"),
+        (["--train.global_bach", "4"], "train.global_batch"),
+        (["--method.num_negativs", "4"], "method.num_negatives"),
+        (["--optim.lr", "fast"], "optim.lr"),
+        (["--pipeline.backend", "dalli"], "pipeline.backend"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else value,
+)
+def test_a_wrong_override_is_refused_by_its_full_name(override, named):
+    with pytest.raises(InputError, match=named.replace(".", r"\.")):
+        load_run(RECIPES[0], override)
+
+
+def test_a_wrong_key_in_a_recipe_is_refused_by_its_full_name(tmp_path):
+    content = yaml.safe_load(RECIPES[0].read_text())
+    content["train"]["global_bach"] = 3
+    path = tmp_path / "typo.yaml"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(InputError, match="global_batch"):
+        load_run(path)
+
+
+def test_a_missing_recipe_is_named():
+    with pytest.raises(InputError, match=r"no recipe nowhere\.yaml"):
+        load_run(Path("nowhere.yaml"))
