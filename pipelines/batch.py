@@ -17,8 +17,8 @@ class ViewBatch:
         clips: V tensors (B, C, T, H, W) float32 (or float16), normalised by the clip format, channels-last-3d.
         targets: name to tensor (B, ...), from the sample plans.
         index: (B,) int64, the samples' numbers in the dataset.
-        plan_digest: 62 bits over the plans that the clips were cut by; the sum over ranks modulo 2^62 is that of the
-            global batch, however it was shared. 0 where no plans are known.
+        plan_digest: number below `pipelines.plan.DIGESTS` that follows from the plans of the clips. The sum over ranks
+            modulo `DIGESTS` is that of the global batch, however it was shared. 0 where no plans are known.
     """
 
     clips: tuple[Tensor, ...]

@@ -12,10 +12,7 @@ import numpy as np
 from data_process.errors import InputError
 from data_process.records import VideoRecord
 from pipelines import order
-from pipelines.plan import ClipFormat, Planner, SamplePlan, sample_rng
-
-DIGESTS = 1 << 62
-"""Number of digests of a batch; small enough for int64."""
+from pipelines.plan import DIGESTS, ClipFormat, Planner, SamplePlan, sample_rng
 
 
 class VideoStore(Protocol):
