@@ -19,7 +19,7 @@ import torch
 from data_process.errors import RunError
 from engine.atomic import replacing
 
-EXACT_KEYS = ("step", "epoch", "losses", "metrics", "lr")
+EXACT_KEYS = ("step", "epoch", "plan_digest", "losses", "metrics", "lr")
 """Keys of a record that a killed and resumed run repeats bit for bit (CPU, equal world size); the rest are times."""
 
 _LOG = logging.getLogger(__name__)
@@ -35,6 +35,8 @@ class LogRecord:
     Attributes:
         step: finished steps.
         epoch: of that step, from 0.
+        plan_digest: of everything that decided the clips of that step's global batch, 16 hexadecimal digits; the same
+            for any number of ranks. Zeros where the loader tells none.
         losses: name to weighted value, ``total`` is their sum.
         metrics: name to value; None where it is not a finite number.
         lr: used in that step.
@@ -46,6 +48,7 @@ class LogRecord:
 
     step: int
     epoch: int
+    plan_digest: str
     losses: Mapping[str, float]
     metrics: Mapping[str, float | None]
     lr: float

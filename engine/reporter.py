@@ -11,6 +11,7 @@ from torch import Tensor
 from data_process.progress import Progress, show_progress
 from engine.log import Heartbeat, IntervalMeter, LogRecord, RunLog, allocated_mb, finite_or_none
 from engine.world import World
+from pipelines.plan import DIGESTS
 
 
 class Reporter:
@@ -41,6 +42,7 @@ class Reporter:
         metrics: Mapping[str, Tensor],
         *,
         epoch: int,
+        plan_digest: int,
         lr: float,
         wait_s: float,
         clips_per_step: int,
@@ -52,6 +54,7 @@ class Reporter:
             losses: of this rank and step.
             metrics: likewise.
             epoch: of the step, from 0.
+            plan_digest: of this rank's batch.
             lr: used in the step.
             wait_s: seconds that the loader was waited for so far.
             clips_per_step: of all ranks.
@@ -59,12 +62,14 @@ class Reporter:
         named = {("loss", name): value for name, value in losses.items()}
         named |= {("metric", name): value for name, value in metrics.items()}
         values = self._world.mean(named)
+        digest = sum(self._world.gather(plan_digest)) % DIGESTS
         speed = self._meter.read(wait_s, clips_per_step=clips_per_step)
         if not self._sinks:
             return
         record = LogRecord(
             step=step,
             epoch=epoch,
+            plan_digest=f"{digest:016x}",
             losses={name: value for (kind, name), value in values.items() if kind == "loss"},
             metrics=finite_or_none({name: value for (kind, name), value in values.items() if kind == "metric"}),
             lr=lr,

@@ -151,9 +151,16 @@ def _loop(session: Session, loader: BatchSource, report: Reporter, stop: StopFla
         if log_due or save_due:  # the only place that waits for the device
             session.check_finite(done)
         if log_due:
-            epoch, clips = step // loader.steps_per_epoch, config.global_batch * len(batch.clips)
-            losses = {**losses, "total": loss}
-            report.log(done, losses, metrics, epoch=epoch, lr=lr, wait_s=loader.wait_s, clips_per_step=clips)
+            report.log(
+                done,
+                {**losses, "total": loss},
+                metrics,
+                epoch=step // loader.steps_per_epoch,
+                plan_digest=batch.plan_digest,
+                lr=lr,
+                wait_s=loader.wait_s,
+                clips_per_step=config.global_batch * len(batch.clips),
+            )
         if save_due:
             report.sync()
             session.save(done)

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from engine.schedule import ScheduleConfig
 from engine.trainer import TrainConfig
 from engine.world import DistConfig
 from launch.cluster import ClusterConfig
+from launch.settings import merged, refuse_unknown
 from models.method import DatasetFacts, Method
 from pipelines.loader import PipelineConfig
 
@@ -101,11 +101,12 @@ def load_run(recipe: Path, overrides: Sequence[str] = ()) -> LoadedRun:
         raise InputError(f"there is no recipe {recipe}; expected a YAML file such as configs/smoke/iic.yaml")
     made = parser()
     try:
+        refuse_unknown(RunConfig, merged(_read(recipe), overrides))
         with redirect_stderr(StringIO()):
             settings = made.parse_args(["--config", str(recipe), *overrides])
             instantiated = _instantiate(made, settings)
     except (ArgumentError, ValueError, TypeError) as error:
-        raise InputError(f"{recipe}: {_explain(str(error), made, recipe)}") from None
+        raise InputError(f"{recipe}: {_explain(str(error))}") from None
     except yaml.YAMLError as error:
         raise InputError(f"{recipe} is not YAML: {error}") from None
     dumped = made.dump(settings, skip_validation=True, skip_unset=False)
@@ -130,6 +131,13 @@ def build_method(plain: dict[str, Any], facts: DatasetFacts, *, seed: int) -> Me
             raise InputError(f"method: {' '.join(str(error).split())}") from None
 
 
+def _read(recipe: Path) -> dict[str, Any]:
+    content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise InputError(f"{recipe} holds no settings; expected `method:` and others, as in configs/smoke/iic.yaml")
+    return content
+
+
 def _instantiate(made: ArgumentParser, settings: Namespace) -> Namespace:
     with torch.random.fork_rng(devices=[]):
         return made.instantiate(settings)
@@ -144,43 +152,19 @@ def _head_comment(recipe: Path) -> str:
     return "".join(lines)
 
 
-def _explain(message: str, made: ArgumentParser, recipe: Path) -> str:
-    """One paragraph: the parser's message, and the nearest key where one is unknown."""
-    text = " ".join(re.sub(r"\s+", " ", message).split())
-    unknown = (
-        re.search(r"unrecognized arguments: --([\w.]+)", text)
-        or re.search(r"[Kk]ey [\"']([\w.]+)[\"'] is not expected", text)
-        or re.search(r"[Oo]ption [\"']([\w.]+)[\"'] is not accepted", text)
-        or re.search(r"does not accept (?:nested key|option) [\"']([\w.]+)[\"']", text)
-        or re.search(r"[Nn]o action for key [\"']([\w.]+)[\"']", text)
-    )
-    if unknown is None:
+def _explain(message: str) -> str:
+    """The parser's message as one sentence with the full name of the setting; as it is where it has another form."""
+    text = " ".join(message.split())
+    keys = re.findall(r'Parser key "([\w.]+)"', text)
+    union = re.search(r"Subtypes: \[(.+?)\] Errors: .*?Given value: (.+?)(?:\. Got value: |$)", text)
+    single = re.findall(r"Expected an? (.+?)\. Got value: (.+?)(?:\. Got value: |$)", text)
+    if not keys or not (union or single):
         return text
-    # The parser tells a setting of the method by its last part alone.
-    prefix = "method." if 'Parser key "method"' in text and not unknown[1].startswith("method.") else ""
-    near = get_close_matches(prefix + unknown[1], known_keys(made, recipe), n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return f"{prefix}{unknown[1]} is not a setting{hint} ({text})"
+    expected, value = union.groups() if union else single[-1]
+    return f"{'.'.join(keys)}: expected {_kinds(expected)}, got {value}"
 
 
-def known_keys(made: ArgumentParser, recipe: Path) -> list[str]:
-    """Full names of all settings, and of those that the recipe gives its method."""
-    names = [action.dest for action in made._actions if action.dest not in ("help", "config", "print_config")]
-    try:
-        method = (yaml.safe_load(recipe.read_text(encoding="utf-8")) or {}).get("method", {})
-        kind = _import(method["class_path"])
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError, ImportError, ValueError):
-        return names  # the recipe itself is at fault, and its own error is reported
-    import inspect
-
-    settings = [name for name in inspect.signature(kind).parameters if name != "facts"]
-    return (
-        names + [f"method.{name}" for name in settings] + [f"method.init_args.{name}" for name in settings] + settings
-    )
-
-
-def _import(path: str) -> Any:
-    from importlib import import_module
-
-    module, _, name = path.rpartition(".")
-    return getattr(import_module(module), name)
+def _kinds(text: str) -> str:
+    text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)
+    text = re.sub(r"(?:typing\.)?Literal\[(.+)\]", r"one of \1", text)
+    return text.replace(", NoneType", " or null")

@@ -17,11 +17,14 @@ class ViewBatch:
         clips: V tensors (B, C, T, H, W) float32 (or float16), normalised by the clip format, channels-last-3d.
         targets: name to tensor (B, ...), from the sample plans.
         index: (B,) int64, the samples' numbers in the dataset.
+        plan_digest: number below `pipelines.plan.DIGESTS` that follows from the plans of the clips. The sum over ranks
+            modulo `DIGESTS` is that of the global batch, however it was shared. 0 where no plans are known.
     """
 
     clips: tuple[Tensor, ...]
     index: Tensor
     targets: Mapping[str, Tensor] = field(default_factory=dict)
+    plan_digest: int = 0
 
     def __post_init__(self) -> None:
         if not self.clips:
@@ -51,4 +54,5 @@ class ViewBatch:
             clips=tuple(move(clip) for clip in self.clips),
             index=move(self.index),
             targets={name: move(value) for name, value in self.targets.items()},
+            plan_digest=self.plan_digest,
         )

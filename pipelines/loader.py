@@ -189,6 +189,7 @@ def carried_out(
                 clips=clips,
                 index=torch.from_numpy(batch.index).to(device),
                 targets={name: torch.from_numpy(value).to(device) for name, value in batch.targets.items()},
+                plan_digest=batch.digest,
             )
 
 

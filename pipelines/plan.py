@@ -14,6 +14,9 @@ from data_process.records import VideoRecord
 PLAN_VERSION = 1
 """Raised whenever the same seed would give other plans; a checkpoint refuses to resume under another version."""
 
+DIGESTS = 1 << 62
+"""Number of digests of a batch of plans; a few of them add up within int64."""
+
 OPERATIONS = ("rotate", "colour", "grey", "flip", "turn", "blur")
 """What may be done to a clip beside cropping and resizing, in the order in which executors do it.
 

@@ -12,7 +12,7 @@ import numpy as np
 from data_process.errors import InputError
 from data_process.records import VideoRecord
 from pipelines import order
-from pipelines.plan import ClipFormat, Planner, SamplePlan, sample_rng
+from pipelines.plan import DIGESTS, ClipFormat, Planner, SamplePlan, sample_rng
 
 
 class VideoStore(Protocol):
@@ -64,7 +64,7 @@ class PlannedBatch:
         total = 0
         for index, plan in zip(self.index, self.plans, strict=True):
             total += int(plan.digest()[:15], 16) * (2 * int(index) + 1)
-        return total % (1 << 62)
+        return total % DIGESTS
 
 
 @dataclass(frozen=True)

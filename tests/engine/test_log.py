@@ -8,7 +8,15 @@ from engine.log import Heartbeat, IntervalMeter, LogRecord, RunLog, finite_or_no
 
 def record(step):
     speed = {"clips_per_s": 1.0, "step_s": 2.0, "data_wait_s": 0.5, "memory_mb": None}
-    return LogRecord(step=step, epoch=step // 4, losses={"total": 0.1 * step}, metrics={"a": None}, lr=1 / 3, **speed)
+    return LogRecord(
+        step=step,
+        epoch=step // 4,
+        plan_digest="0f",
+        losses={"total": 0.1 * step},
+        metrics={"a": None},
+        lr=1 / 3,
+        **speed,
+    )
 
 
 def steps(run):
@@ -25,7 +33,18 @@ def written(run, numbers, **options):
 
 def test_every_record_has_the_same_keys_and_exact_numbers(tmp_path):
     written(tmp_path, (1, 2))
-    keys = ["step", "epoch", "losses", "metrics", "lr", "clips_per_s", "step_s", "data_wait_s", "memory_mb"]
+    keys = [
+        "step",
+        "epoch",
+        "plan_digest",
+        "losses",
+        "metrics",
+        "lr",
+        "clips_per_s",
+        "step_s",
+        "data_wait_s",
+        "memory_mb",
+    ]
     entries = read_log(tmp_path / "log.jsonl")
     assert [list(entry) for entry in entries] == [keys, keys]
     assert entries[1]["losses"]["total"] == 0.1 * 2

@@ -212,6 +212,7 @@ def test_two_ranks_train_what_one_process_trains_at_the_same_global_batch(tmp_pa
         np.testing.assert_allclose(ranks[0][1][name], value.detach().numpy(), atol=1e-6)
     for ours, theirs in zip(exact_log(tmp_path / "one"), exact_log(tmp_path / "two"), strict=True):
         assert ours["losses"] == pytest.approx(theirs["losses"], abs=1e-6)
+        assert ours["plan_digest"] == theirs["plan_digest"] != "0" * 16
 
 
 def test_two_ranks_resume_bitwise(tmp_path, two_ranks):

@@ -19,7 +19,7 @@ from models.gather import gather_rows
 from models.method import Method, MethodOutput
 from pipelines.batch import ViewBatch
 from pipelines.order import rank_slice, step_indices
-from pipelines.plan import ClipFormat
+from pipelines.plan import DIGESTS, ClipFormat
 
 NUM_SAMPLES = 24
 
@@ -90,7 +90,8 @@ class TinyLoader:
             drawn = [np.random.default_rng([self.seed, step, sample]).normal(size=98) for sample in index]
             values = torch.from_numpy(np.stack(drawn).astype(np.float32))
             clips = values[:, :96].reshape(-1, 3, 2, 4, 4)
-            yield ViewBatch((clips,), torch.from_numpy(index.copy()), {"value": values[:, 96:]})
+            digest = sum(hash((step, int(sample))) for sample in index) % DIGESTS
+            yield ViewBatch((clips,), torch.from_numpy(index.copy()), {"value": values[:, 96:]}, digest)
             step += 1
 
 

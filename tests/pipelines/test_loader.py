@@ -17,7 +17,7 @@ from data_process.errors import InputError, RunError
 from pipelines import loader as loader_module
 from pipelines.batch import ViewBatch
 from pipelines.loader import Loader, PipelineConfig, available_cores, build_loader, make_executor
-from pipelines.plan import OPERATIONS
+from pipelines.plan import DIGESTS, OPERATIONS
 from tests.pipelines.memory_shards import MemoryShards, RandomPlanner, generated
 
 PLANNER = RandomPlanner(frozenset(OPERATIONS), num_views=2, num_frames=3)
@@ -103,12 +103,17 @@ def test_any_number_of_ranks_consumes_the_same_clips_in_a_step(
     videos: MemoryShards, config: PipelineConfig, world_size: int
 ) -> None:
     with load(videos, config) as alone:
-        whole = [clip_hashes(batch) for batch in taken(alone, 1, 4)]
-    parts = []
+        batches = taken(alone, 1, 4)
+    whole = [clip_hashes(batch) for batch in batches]
+    parts, digests = [], []
     for rank in range(world_size):
         with load(videos, config, rank=rank, world_size=world_size) as loader:
-            parts.append([clip_hashes(batch) for batch in taken(loader, 1, 4)])
+            batches_here = taken(loader, 1, 4)
+        parts.append([clip_hashes(batch) for batch in batches_here])
+        digests.append([batch.plan_digest for batch in batches_here])
     assert whole == [[one for part in step for one in part] for step in zip(*parts, strict=True)]
+    assert len({batch.plan_digest for batch in batches}) == 4
+    assert [batch.plan_digest for batch in batches] == [sum(step) % DIGESTS for step in zip(*digests, strict=True)]
 
 
 @pytest.mark.parametrize("changes", [{"threads": 1}, {"threads": 4}, {"readers": 1, "prefetch": 1}, {"readers": 5}])
