@@ -222,7 +222,8 @@ def print_table(title: str, rows: dict[str, dict[str, float]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    print(title)  # a title of the table would be broken to its width
+    table = Table()
     table.add_column("", no_wrap=True)
     columns = list(next(iter(rows.values())))
     for column in columns:

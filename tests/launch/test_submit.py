@@ -1,0 +1,163 @@
+import os
+import pickle
+import stat
+
+import pytest
+
+from data_process.errors import InputError, RunError
+from launch import cli
+from launch.cluster import ClusterConfig
+from launch.submit import CommandJob, make_executor, sbatch_text, submit
+from tests.launch.runs import complete, finish, heartbeat, pretrain_words, start
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """Stand-ins for sbatch and srun; sbatch notes its environment and refuses or accepts."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    monkeypatch.delenv("SUBMITIT_EXECUTOR", raising=False)
+
+    def make(script):
+        for name in ("sbatch", "srun"):
+            path = folder / name
+            path.write_text(f"#!/bin/sh\n{script}\n")
+            path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+    make(f"env > {folder}/environ; echo Submitted batch job 17")
+    make.environ = lambda: dict(line.partition("=")[::2] for line in (folder / "environ").read_text().splitlines())
+    return make
+
+
+def test_the_script_asks_for_what_the_configuration_says(slurm, tmp_path):
+    cluster = ClusterConfig(
+        nodes=2, gpus_per_node=4, cpus_per_task=6, mem_gb=64, time="2:00:00", partition="gpu", account="lab",
+        qos="high", constraint="h100", setup=("export NCCL_DEBUG=WARN",), signal_delay_s=200,
+        extra={"exclusive": "user"},
+    )  # fmt: skip
+    lines = sbatch_text(cluster, tmp_path / "%j", name="intravid-run").splitlines()
+    for option in (
+        "nodes=2", "ntasks-per-node=4", "gpus-per-node=4", "cpus-per-task=6", "mem=64GB", "time=120", "partition=gpu",
+        "account=lab", "qos=high", "constraint=h100", "signal=USR2@200", "exclusive=user", "requeue",
+        "open-mode=append", "job-name=intravid-run",
+    ):  # fmt: skip
+        assert f"#SBATCH --{option}" in lines
+    assert lines.index("export NCCL_DEBUG=WARN") < next(n for n, line in enumerate(lines) if line.startswith("srun "))
+    assert any("--kill-on-bad-exit=1" in line and "--open-mode=append" in line for line in lines)
+
+
+def test_what_is_not_asked_for_is_left_to_the_cluster(slurm, tmp_path):
+    text = sbatch_text(ClusterConfig(), tmp_path / "%j", name="run")
+    assert not [
+        name for name in ("partition", "account", "qos", "constraint", "gpus", "mem", "cpus") if f"--{name}" in text
+    ]
+
+
+def test_a_submission_from_inside_a_job_hides_that_job_and_keeps_the_way_to_the_cluster(slurm, tmp_path, monkeypatch):
+    inside = {"SLURM_JOB_ID": "3", "SLURM_NTASKS": "8", "RANK": "1", "SLURM_CONF": "/etc/slurm.conf"}
+    for name, value in inside.items():
+        monkeypatch.setenv(name, value)
+    job = submit(["pretrain"], ClusterConfig(), tmp_path / "%j", name="run")
+    assert job.job_id == "17"
+    seen = slurm.environ()
+    assert {name: seen.get(name) for name in inside} == {**dict.fromkeys(inside), "SLURM_CONF": "/etc/slurm.conf"}
+    assert {name: os.environ[name] for name in inside} == inside
+
+
+def test_a_login_shell_keeps_its_own_defaults(slurm, tmp_path, monkeypatch):
+    monkeypatch.setenv("SBATCH_ACCOUNT", "lab")
+    submit(["pretrain"], ClusterConfig(), tmp_path / "%j", name="run")
+    assert slurm.environ()["SBATCH_ACCOUNT"] == "lab"
+
+
+def test_a_refused_job_is_wrong_input_in_slurms_words(slurm, tmp_path):
+    slurm("echo 'sbatch: error: invalid account' >&2; exit 1")
+    with pytest.raises(InputError, match="invalid account"):
+        submit(["pretrain"], ClusterConfig(), tmp_path / "%j", name="run")
+
+
+def test_without_sbatch_the_way_out_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match="--local"):
+        make_executor(ClusterConfig(), tmp_path / "%j", name="run")
+
+
+def test_one_machine_cannot_be_several_nodes(tmp_path):
+    with pytest.raises(InputError, match=r"cluster\.nodes is 2"):
+        make_executor(ClusterConfig(nodes=2), tmp_path / "%j", name="run", local=True)
+
+
+def test_a_job_is_pickled_by_name_and_continues_as_itself():
+    job = CommandJob(["pretrain", "recipe.yaml"])
+    assert pickle.loads(pickle.dumps(job)) == job
+    assert len(pickle.dumps(job)) < 300  # plain words; code is imported when the job starts
+    assert job.checkpoint().function == job
+
+
+def test_a_command_that_fails_fails_its_job(capsys):
+    with pytest.raises(RunError, match="status 2"):
+        CommandJob(["pretrain", "nowhere.yaml"])()
+    assert "nowhere.yaml" in capsys.readouterr().err
+
+
+def submit_words(run, shards, settings=()):
+    return ["submit", *pretrain_words(run, shards, settings)]
+
+
+def test_options_of_the_command_line_come_before_those_of_the_recipe(slurm, shards, tmp_path, capsys):
+    words = submit_words(tmp_path / "run", shards, {"cluster.nodes": 4, "cluster.partition": "low"})
+    setup = "export A='b, c'"
+    options = ["--nodes", "2", "--time", "30", "--setup", setup, "--sbatch", "nice=5", "--signal-delay-s", "60"]
+    assert cli.main([*words, *options, "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for line in ("nodes=2", "partition=low", "time=30", "nice=5", "signal=USR2@60"):
+        assert f"#SBATCH --{line}" in lines
+    assert setup in lines
+
+
+def test_the_job_gets_the_whole_command(slurm, shards, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert cli.main([*submit_words(run, shards, {"optim.lr": 0.5}), "--nodes", "2"]) == 0
+    assert f"job 17: logs in {run}/slurm/17, run in {run}" in capsys.readouterr().out
+    job = pickle.loads((run / "slurm" / "17" / "17_submitted.pkl").read_bytes()).function
+    assert job.arguments[0] == "pretrain"
+    assert os.path.isabs(job.arguments[1])
+    assert {"--optim.lr=0.5", "--cluster.nodes=2", f"--run_dir={run}"} <= set(job.arguments)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--nodes", "3"], "train.global_batch (8) must be divisible by the 3 ranks"),
+        (["--nodes", "two"], "cluster.nodes: expected int, got two"),
+        (["--time", "1"], "cluster.time (1, 1 min) leaves no time to train"),
+        (["--sbatch", "nice"], "--sbatch nice: expected NAME=VALUE"),
+        (["--optim.lrr", "1"], "did you mean optim.lr?"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_wrong_input_is_told_before_a_job_is_queued(slurm, shards, tmp_path, capsys, options, told):
+    slurm("echo a job was queued >&2; exit 9")
+    assert cli.main([*submit_words(tmp_path / "run", shards), *options]) == 2
+    said = capsys.readouterr().err
+    assert told in said
+    assert "a job was queued" not in said
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_local_job_of_two_ranks_runs_to_its_end(shards, tmp_path):
+    words = submit_words(tmp_path, shards, {"train.steps": 5})
+    complete([*words, "--tasks-per-node", "2", "--local", "--wait", "120"])
+    assert heartbeat(tmp_path)["state"] == "finished"
+    assert len(list((tmp_path / "slurm").glob("*/*_result.pkl"))) == 2
+
+
+@pytest.mark.slow
+def test_a_local_job_that_fails_tells_where_its_log_is(tmp_path):
+    words = submit_words(tmp_path / "run", tmp_path / "nothing")
+    status, said = finish(start([*words, "--local", "--wait", "120"]))
+    assert status == 1
+    assert "ended as FAILED; its log:" in said
