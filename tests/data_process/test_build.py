@@ -202,7 +202,10 @@ def test_a_task_retries_its_own_shards_only(source, tmp_path, monkeypatch):
     monkeypatch.setattr(build_module, "transcode", lambda *args: Quarantined("timeout", "no end"))
     run(source, out)
     monkeypatch.undo()
+    before = {path.name: path.stat().st_mtime_ns for path in out.glob("shard-*.lmdb")}
     assert run(source, out, retry_quarantined=True, task=1, tasks=2).shards_built == 2
+    after = {path.name: path.stat().st_mtime_ns for path in out.glob("shard-*.lmdb")}
+    assert {name for name in before if after.get(name) == before[name]} == {"shard-000000.lmdb", "shard-000002.lmdb"}
 
 
 def test_memory_is_bounded_while_one_video_takes_long(source, tmp_path, monkeypatch):

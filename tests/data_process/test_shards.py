@@ -1,4 +1,5 @@
 import multiprocessing
+import os
 import pickle
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -83,6 +84,29 @@ def test_frames_that_a_video_does_not_have_are_refused(root, frames):
         ShardSet(root).read_frames(0, frames)
 
 
+@pytest.mark.parametrize(
+    ("frames", "max_gap", "reads"),
+    [(range(16), 0, 1), ([0, 10, 19], 0, 3), ([19, 0, 10], 10**9, 1), ([0, 1, 18, 19], 1000, 2), ([5], 0, 1)],
+)
+def test_a_clip_costs_the_header_page_and_its_own_bytes(root, monkeypatch, frames, max_gap, reads):
+    shards, read, pread = ShardSet(root, max_gap=max_gap), [], os.pread
+    shards.read_frames(1, [0])  # the file is open
+
+    def counted(fd, length, offset):
+        read.append(length)
+        return pread(fd, length, offset)
+
+    monkeypatch.setattr(os, "pread", counted)
+    units = shards.read_frames(0, frames)
+    assert len(read) == 1 + reads
+    assert read[0] <= 4096
+    if max_gap == 0:
+        assert sum(read[1:]) == sum(map(len, units))
+    read.clear()
+    shards.read_frames(0, frames)
+    assert len(read) == reads  # the header is kept
+
+
 def test_two_splits_can_be_read_through_lmdb_at_once(root):
     train, test = ShardSet(root, split="train", reader="lmdb"), ShardSet(root, split="test", reader="lmdb")
     assert train.read_frames(0, [1]) == [stored(train[0])[1]]
@@ -114,13 +138,17 @@ def test_other_processes_read_the_same(root, start, reader):
 
 
 def read_in_child(shards, expected, results):
-    results.put(read_everything(shards) == expected)
+    same = read_everything(shards) == expected
+    environments = {file._values.pid for file in shards._opened.files.values() if file._values is not None}
+    results.put(same and environments <= {os.getpid()})
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_a_child_forked_while_a_thread_holds_the_lock_still_reads(root):
-    shards = ShardSet(root)
+@pytest.mark.parametrize("reader", ["pread", "lmdb"])
+def test_a_child_forked_while_a_thread_holds_the_lock_reads_with_files_of_its_own(root, reader):
+    shards, beside = ShardSet(root, reader=reader), ShardSet(root, split="test", reader=reader)
     expected = read_everything(shards)
+    read_everything(beside)  # the child inherits its files, too, and never lets go of them
     context = multiprocessing.get_context("fork")
     results = context.Queue()
     with shards._opened.lock:
