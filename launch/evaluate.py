@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from engine.linear import probe_logits
 from engine.retrieval import topk_hits
 from engine.world import World, join
 from launch.config import LoadedRun, load_run
+from launch.env import check_network, rank_variables
 from models.backbone import Backbone
 from models.method import DatasetFacts
 from pipelines.evaluation import EvaluationClips, evaluation_batches
@@ -200,6 +202,8 @@ def run_measures(path: Path, overrides: Sequence[str], *, measures: Sequence[str
     """What `intravid retrieve`, `knn` and `linear` do: judge, print a table, write `eval-NAME.json` beside the run."""
     subject = open_subject(path, overrides)
     config = subject.loaded.config
+    os.environ.update(rank_variables(os.environ))
+    check_network(os.environ)
     world = join(config.dist)
     videos = (config.data.open(config.eval.gallery), config.data.open(config.eval.query))
     given = {"measures": measures, "pipeline": config.pipeline, "world": world}

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from pathlib import Path
+
+import torch
 
 from data_process.errors import InputError
 from engine.atomic import replacing
@@ -17,7 +20,7 @@ from launch.config import LoadedRun
 from launch.env import check_network, check_one_checkout, rank_variables
 from launch.requeue import leave_stopped, seconds_left
 from models.method import DatasetFacts
-from pipelines.loader import build_loader
+from pipelines.loader import available_cores, build_loader
 
 _LOG = logging.getLogger(__name__)
 _STOPS = {
@@ -43,9 +46,12 @@ def pretrain(loaded: LoadedRun, *, stop_after_s: float = 0.0) -> int:
     _check_ranks(config.train.global_batch)
     world = join(config.dist)
     set_up_logging(world)
+    sharing = ranks_on_these_cores(world)
+    if sharing > 1 and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, available_cores() // sharing))
     # Handlers stand before the data is opened: a signal during start-up is answered at the first step, not lost.
     with StopFlag(world, after_seconds=_deadline(world, stop_after_s)).watching() as stop:
-        outcome = _run(loaded, world, stop)
+        outcome = _run(loaded, world, stop, sharing)
         previous = dict(stop.previous)
     leave()
     _LOG.info("%s: %s", config.run_dir, outcome.value)
@@ -56,7 +62,8 @@ def pretrain(loaded: LoadedRun, *, stop_after_s: float = 0.0) -> int:
 
 def _check_ranks(global_batch: int) -> None:
     # Known before any rank waits for another, and so told without waiting.
-    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    told = os.environ.get("WORLD_SIZE", "1")
+    ranks = int(told) if told.isdecimal() and int(told) else 1  # anything else is told by `join`
     if remainder := global_batch % ranks:
         raise InputError(
             f"train.global_batch ({global_batch}) must be divisible by the {ranks} ranks; "
@@ -70,7 +77,14 @@ def _deadline(world: World, stop_after_s: float) -> float:
     return min((limit for limit in limits if limit > 0), default=0.0)
 
 
-def _run(loaded: LoadedRun, world: World, stop: StopFlag) -> Outcome:
+def ranks_on_these_cores(world: World) -> int:
+    """How many ranks may run on the cores of this one: all of its machine, or 1 where SLURM gave each its own."""
+    mine = (socket.gethostname(), os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {0})
+    everyone = world.gather(mine)
+    return sum(host == mine[0] and not cores.isdisjoint(mine[1]) for host, cores in everyone)
+
+
+def _run(loaded: LoadedRun, world: World, stop: StopFlag, sharing: int) -> Outcome:
     config, run_dir = loaded.config, Path(loaded.config.run_dir)
     videos = config.data.open()
     method = loaded.build_method(DatasetFacts(len(videos), len(videos.classes)))
@@ -83,7 +97,7 @@ def _run(loaded: LoadedRun, world: World, stop: StopFlag) -> Outcome:
         global_batch=config.train.global_batch,
         rank=world.rank,
         world_size=world.world_size,
-        local_ranks=world.local_world_size,
+        local_ranks=sharing,
         device=world.device,
     ) as loader:
         return train(

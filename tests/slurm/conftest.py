@@ -13,12 +13,11 @@ import pytest
 
 from engine.log import read_log
 from launch.watch import wait_for_end
+from tests.launch.runs import LIMIT_S, ROOT, environment, pretrain_words
 from tests.sample_videos import small_dataset
 
 SANDBOX = Path(__file__).with_name("slurm_sandbox.sh")
-ROOT = Path(__file__).parents[2]
-LIMIT_S = 120
-"""Of every wait; starting torch on several ranks of a busy machine takes most of it."""
+STEPS = 200
 
 
 @dataclass
@@ -41,7 +40,7 @@ class Cluster:
 
     def submit(self, run, shards, *words):
         """Submit a small pretraining on two nodes: the job."""
-        said = self.intravid("submit", "pretrain", *run_words(run, shards), "--nodes", 2, "--time", "10", *words)
+        said = self.intravid("submit", *run_words(run, shards), "--nodes", 2, "--time", "10", *words)
         job = Job(self, said.stdout.split()[1].rstrip(":"), run)
         self.jobs.append(job)
         return job
@@ -92,21 +91,8 @@ def until(holds, what, limit_s=LIMIT_S):
 
 
 def run_words(run, shards):
-    """Recipe and overrides of a run that takes seconds on two ranks, but many steps."""
-    small = {
-        "run_dir": run,
-        "data.root": shards,
-        "method.backbone.width": 2,
-        "method.clip.num_frames": 4,
-        "method.clip.size": 16,
-        "train.steps": 200,
-        "train.log_every": 1,
-        "train.save_every": 1000,
-        "train.tensorboard": "false",
-        "pipeline.threads": 1,
-        "dist.device": "cpu",
-    }
-    return ["configs/smoke/iic.yaml", *(f"--{name}={value}" for name, value in small.items())]
+    """`pretrain` for a run that takes seconds on two ranks, but many steps."""
+    return pretrain_words(run, shards, {"train.steps": STEPS, "train.save_every": 1000})
 
 
 @pytest.fixture(scope="session")
@@ -120,7 +106,7 @@ def cluster():
     if up.returncode != 0:
         shutil.rmtree(folder, ignore_errors=True)
         pytest.skip(f"no SLURM sandbox: {' '.join(up.stderr.split())[-300:]}; INTRAVID_SLURM_INSTALL=1 installs it")
-    environ = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environ = environment()
     environ["PATH"] += ":/usr/sbin:/sbin"
     lines = subprocess.run(["bash", "-c", f"{up.stdout}\nenv"], capture_output=True, text=True, check=True).stdout
     wanted = ("SLURM_", "GLOO_", "NCCL_")
