@@ -15,6 +15,9 @@ PREFIX = struct.Struct("<4sIII")
 """Magic, header length, CRC-32 of the header, flags (0)."""
 
 
+_KEYS = frozenset({"id", "label", "split", "codec", "w", "h", "fps", "n", "units", "crc", "src", "st"})
+
+
 class RecordFormatError(ValueError):
     """Bytes that are not an intact `IVR1` record."""
 
@@ -27,7 +30,7 @@ class VideoRecord:
         id: stable id, unique in the dataset (``class/name`` for folders).
         label: class index, -1 where unlabelled.
         split: ``train``, ``val`` or ``test``.
-        codec: how the frames are stored: ``jpeg``.
+        codec: how the frames are stored: ``jpeg``, ``mp4`` or ``flow-jpeg``.
         num_frames: number of stored frames.
         fps: frames per second of the stored frames.
         height: pixels, after rotation and pixel-aspect correction.
@@ -52,14 +55,16 @@ class RecordHeader:
         id: stable id of the video.
         label: class index, -1 where unlabelled.
         split: ``train``, ``val`` or ``test``.
-        codec: ``jpeg``: one unit a frame.
+        codec: ``jpeg`` and ``flow-jpeg``: one unit a frame; ``mp4``: one unit, a whole file of H.264.
         width: pixels of the stored frames.
         height: pixels, likewise.
         fps: rate of the stored frames as (numerator, denominator).
-        unit_sizes: (n,) uint32, bytes of each unit; their running sum gives the offsets in the payload.
-        unit_crcs: (n,) uint32, CRC-32 of each unit.
+        num_frames: stored frames.
+        unit_sizes: (units,) uint32, bytes of each unit; their running sum gives the offsets in the payload.
+        unit_crcs: (units,) uint32, CRC-32 of each unit.
         source: facts about the source file (size, rate, codec, rotation, variable rate).
         state: ``ok`` or ``degraded`` (the decoder complained, but enough frames survived).
+        extra: further keys that a codec needs: ``bound`` (pixels) and ``alg`` of flow.
     """
 
     id: str
@@ -69,18 +74,25 @@ class RecordHeader:
     width: int
     height: int
     fps: tuple[int, int]
+    num_frames: int
     unit_sizes: np.ndarray
     unit_crcs: np.ndarray
     source: Mapping[str, Any] = field(default_factory=dict)
     state: str = "ok"
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def num_frames(self) -> int:
-        """Stored frames."""
-        return len(self.unit_sizes)
+    def __post_init__(self) -> None:
+        units = 1 if self.codec == "mp4" else self.num_frames
+        if not len(self.unit_sizes) == len(self.unit_crcs) == units:
+            raise RecordFormatError(
+                f"{self.id}: {self.num_frames} frames of {self.codec} are {units} units, "
+                f"{len(self.unit_sizes)} sizes and {len(self.unit_crcs)} checksums are listed"
+            )
+        if taken := _KEYS & set(self.extra):
+            raise ValueError(f"{self.id}: {sorted(taken)} are keys of every header, not of a codec")
 
     def unit_offsets(self) -> np.ndarray:
-        """(n + 1,) int64, first byte of each unit in the payload, and its end."""
+        """(units + 1,) int64, first byte of each unit in the payload, and its end."""
         return np.concatenate([[0], np.cumsum(self.unit_sizes, dtype=np.int64)])
 
     def as_video_record(self) -> VideoRecord:
@@ -106,7 +118,7 @@ def pack_record(header: RecordHeader, units: Sequence[bytes]) -> bytes:
     import msgpack
 
     if [len(unit) for unit in units] != header.unit_sizes.tolist():
-        raise ValueError(f"{header.id}: the header describes {header.num_frames} units, other sizes were given")
+        raise ValueError(f"{header.id}: the header describes {len(header.unit_sizes)} units, other sizes were given")
     packed = msgpack.Packer().pack(
         {
             "id": header.id,
@@ -121,6 +133,7 @@ def pack_record(header: RecordHeader, units: Sequence[bytes]) -> bytes:
             "crc": header.unit_crcs.astype("<u4").tobytes(),
             "src": dict(header.source),
             "st": header.state,
+            **header.extra,
         }
     )
     return b"".join((PREFIX.pack(MAGIC, len(packed), zlib.crc32(packed), 0), packed, *units))
@@ -164,8 +177,10 @@ def parse_header(data: bytes | memoryview) -> RecordHeader:
         width=fields["w"],
         height=fields["h"],
         fps=(fields["fps"][0], fields["fps"][1]),
+        num_frames=fields["n"],
         unit_sizes=np.frombuffer(fields["units"], dtype="<u4"),
         unit_crcs=np.frombuffer(fields["crc"], dtype="<u4"),
         source=fields["src"],
         state=fields["st"],
+        extra={name: value for name, value in fields.items() if name not in _KEYS},
     )

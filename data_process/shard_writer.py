@@ -265,7 +265,14 @@ def write_dataset(
         with ShardWriter(folder, number) as writer:
             for facts, units in everything[first : first + videos_per_shard]:
                 sizes, crcs = describe_units(units)
-                given = {"label": -1, "split": "train", "codec": "jpeg", "fps": (25, 1), **facts}
+                given = {
+                    "label": -1,
+                    "split": "train",
+                    "codec": "jpeg",
+                    "fps": (25, 1),
+                    "num_frames": len(units),
+                    **facts,
+                }
                 writer.add(RecordHeader(**given, unit_sizes=sizes, unit_crcs=crcs), units)
     write_index(folder, classes=classes)
     return folder

@@ -156,6 +156,7 @@ def _judge(
         width=size[1],
         height=size[0],
         fps=(timing.rate.numerator, timing.rate.denominator),
+        num_frames=len(units),
         unit_sizes=sizes,
         unit_crcs=crcs,
         source=facts.described() | {"bytes": num_bytes, "vfr": timing.is_variable},

@@ -21,6 +21,7 @@ from data_process.records import (
 def header_of(units, **facts):
     sizes, crcs = describe_units(units)
     given = {"id": "a/b", "label": 3, "split": "val", "codec": "jpeg", "width": 40, "height": 32, "fps": (30000, 1001)}
+    given["num_frames"] = len(units)
     return RecordHeader(**{**given, **facts}, unit_sizes=sizes, unit_crcs=crcs)
 
 
@@ -73,3 +74,14 @@ def test_a_record_becomes_what_training_knows_of_a_video():
     assert (record.id, record.label, record.split, record.num_frames) == ("a/b", 3, "val", 2)
     assert (record.height, record.width) == (32, 40)
     assert record.fps == pytest.approx(29.97, abs=1e-3)
+
+
+def test_a_video_file_is_one_unit_and_codecs_add_keys_of_their_own():
+    stream = header_of([b"a whole file"], codec="mp4", num_frames=120)
+    assert parse_header(pack_record(stream, [b"a whole file"])).num_frames == 120
+    flow = header_of([b"one", b"two"], codec="flow-jpeg", extra={"bound": 20.0, "alg": "dis"})
+    assert parse_header(pack_record(flow, [b"one", b"two"])).extra == {"bound": 20.0, "alg": "dis"}
+    with pytest.raises(RecordFormatError, match="7 frames of jpeg are 7 units, 2 sizes"):
+        header_of([b"one", b"two"], num_frames=7)
+    with pytest.raises(ValueError, match="keys of every header"):
+        header_of([b"one"], extra={"fps": 3})

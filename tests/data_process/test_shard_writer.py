@@ -20,7 +20,7 @@ from tests.sample_videos import jpegs, small_dataset
 def add_video(writer, number, units=None):
     units = units or jpegs(number, frames=5)
     sizes, crcs = describe_units(units)
-    writer.add(RecordHeader(f"id {number}", 0, "train", "jpeg", 40, 32, (25, 1), sizes, crcs), units)
+    writer.add(RecordHeader(f"id {number}", 0, "train", "jpeg", 40, 32, (25, 1), len(units), sizes, crcs), units)
 
 
 def write_shard(root, videos, *, ending=None):
