@@ -156,6 +156,8 @@ def _augment(fn: Any, types: Any, pixels: Any, row: Any, gain: Any, clip_format:
         start=fn.cast(row[top : top + 2], dtype=types.INT32),
         shape=fn.cast(row[height : height + 2], dtype=types.INT32),
         axes=[0, 1],
+        out_of_bounds_policy="pad" if "pad" in operations else "error",
+        fill_values=0,
     )
     if recolours:
         # color_twist would take the contrast of floats around 0.5, so contrast and brightness have an operator apart.
@@ -169,6 +171,10 @@ def _augment(fn: Any, types: Any, pixels: Any, row: Any, gain: Any, clip_format:
             dtype=types.UINT8,
         )
     pixels = _resize(fn, types, pixels, row, gain, size)
+    if "tilt" in operations:
+        pixels = fn.rotate(
+            pixels, angle=value("tilt"), interp_type=types.INTERP_LINEAR, keep_size=True, fill_value=0
+        )  # fmt: skip
     if "flip" in operations:
         pixels = fn.flip(pixels, horizontal=fn.cast(value("flip"), dtype=types.INT32))
     if "turn" in operations:

@@ -68,15 +68,14 @@ def checked(planned: Iterable[PlannedBatch]) -> Iterator[PlannedBatch]:
             for frame, data in stored.items():
                 if data[:2] != b"\xff\xd8" or data[-2:] != b"\xff\xd9":
                     raise RunError(f"{record.id}, frame {frame}: the stored bytes are no complete JPEG")
-            # Frames of a video have one size, and a box beyond it would be DALI's error, without a name.
-            frame, data = next(iter(stored.items()))
-            try:
-                size = tuple(decode_jpeg_header(data)[:2])
-            except ValueError as error:
-                raise RunError(f"{record.id}, frame {frame}: the stored JPEG cannot be read ({error})") from None
-            if size != (record.height, record.width):
-                raise RunError(
-                    f"{record.id}, frame {frame} has {size[0]}x{size[1]} pixels, "
-                    f"its record says {record.height}x{record.width}"
-                )
+                try:
+                    size = tuple(decode_jpeg_header(data)[:2])
+                except ValueError as error:
+                    raise RunError(f"{record.id}, frame {frame}: the stored JPEG cannot be read ({error})") from None
+                # A box beyond the frame would be DALI's error, without a name, or black where it is padded.
+                if size != (record.height, record.width):
+                    raise RunError(
+                        f"{record.id}, frame {frame} has {size[0]}x{size[1]} pixels, "
+                        f"its record says {record.height}x{record.width}"
+                    )
         yield batch

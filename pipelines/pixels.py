@@ -39,6 +39,8 @@ def cut_clip(decoded: dict[int, np.ndarray], clip: ClipPlan, size: int) -> Tenso
     numbers = sorted(set(clip.frames)) if len(clip.photometric) == 1 else list(clip.frames)
     pixels = _crop([decoded[number] for number in numbers], clip)
     pixels = resize(_recoloured(pixels, clip.photometric), size)
+    if clip.tilt:
+        pixels = to_levels(rotated_crop(pixels.numpy(), Box(0, 0, size, size), clip.tilt))
     if clip.flip:
         pixels = pixels.flip(2)
     if clip.quarter_turns:
@@ -52,9 +54,20 @@ def cut_clip(decoded: dict[int, np.ndarray], clip: ClipPlan, size: int) -> Tenso
 
 
 def _crop(frames: list[np.ndarray], clip: ClipPlan) -> Tensor:
-    if clip.angle:
-        return rotated_crop(np.stack(frames), clip.box, clip.angle)
-    box = clip.box
+    height, width = frames[0].shape[:2]
+    if clip.box.is_inside(height, width):
+        return _cut(frames, clip.box, clip.angle)
+    box, inside = clip.box, clip.box.within(height, width)
+    cut = torch.zeros((len(frames), box.height, box.width, 3), dtype=torch.float32 if clip.angle else torch.uint8)
+    if inside is not None:
+        top, left = inside.top - box.top, inside.left - box.left
+        cut[:, top : top + inside.height, left : left + inside.width] = _cut(frames, inside, clip.angle)
+    return cut
+
+
+def _cut(frames: list[np.ndarray], box: Box, angle: float) -> Tensor:
+    if angle:
+        return rotated_crop(np.stack(frames), box, angle)
     rows, columns = slice(box.top, box.top + box.height), slice(box.left, box.left + box.width)
     return torch.from_numpy(np.stack([frame[rows, columns] for frame in frames]))
 

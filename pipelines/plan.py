@@ -11,16 +11,17 @@ import numpy as np
 
 from data_process.records import VideoRecord
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 """Raised whenever the same seed would give other plans; a checkpoint refuses to resume under another version."""
 
 DIGESTS = 1 << 62
 """Number of digests of a batch of plans; a few of them add up within int64."""
 
-OPERATIONS = ("rotate", "colour", "grey", "flip", "turn", "blur")
+OPERATIONS = ("rotate", "pad", "colour", "grey", "tilt", "flip", "turn", "blur")
 """What may be done to a clip beside cropping and resizing, in the order in which executors do it.
 
-They rotate the frame, cut the box, change its colours, resize it, flip and turn the square, and blur it. Each step
+They rotate the frame, cut the box (black where it reaches outside), change its colours, resize it, tilt, flip and turn
+the square, and blur it. Each step
 gives whole grey levels; a rotation followed by colours is rounded once, behind the colours. Colours come before the
 resize (torchvision's recipes have them behind it, which differs by what is clipped only), since they may amplify a
 difference of one level, and resizing levels is where executors differ by one.
@@ -32,8 +33,8 @@ class Box:
     """Crop box in whole pixels of the stored frame.
 
     Attributes:
-        top: first row.
-        left: first column.
+        top: first row; negative where the box reaches outside.
+        left: first column, likewise.
         height: rows.
         width: columns.
     """
@@ -44,8 +45,18 @@ class Box:
     width: int
 
     def __post_init__(self) -> None:
-        if self.top < 0 or self.left < 0 or self.height < 1 or self.width < 1:
-            raise ValueError(f"a box needs top, left >= 0 and height, width >= 1, got {self}")
+        if self.height < 1 or self.width < 1:
+            raise ValueError(f"a box needs height, width >= 1, got {self}")
+
+    def is_inside(self, height: int, width: int) -> bool:
+        """Whether it lies in a frame of this size as a whole."""
+        return min(self.top, self.left) >= 0 and self.top + self.height <= height and self.left + self.width <= width
+
+    def within(self, height: int, width: int) -> Box | None:
+        """The part of it that lies in a frame of this size; None where there is none."""
+        top, left = max(self.top, 0), max(self.left, 0)
+        bottom, right = min(self.top + self.height, height), min(self.left + self.width, width)
+        return Box(top, left, bottom - top, right - left) if bottom > top and right > left else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +96,7 @@ class Photometric:
 IDENTITY = Photometric()
 
 PARAMETERS = (
-    "top", "left", "height", "width", "flip", "turns", "angle",
+    "top", "left", "height", "width", "flip", "turns", "angle", "tilt",
     "brightness", "contrast", "saturation", "hue", "grey", "blur",
 )  # fmt: skip
 """Columns of `ClipPlan.parameters`."""
@@ -99,6 +110,8 @@ class ClipPlan:
         frames: frame numbers, length T, from 0, any order, repeats allowed.
         angle: small rotation of the whole frame about its centre, degrees counter-clockwise, bilinear, black corners.
         box: crop box in the (unturned) stored frame, cut before resizing to the clip format's square size.
+        padded: whether the box may reach outside the frame, where it is black.
+        tilt: small rotation of the resized square, like `angle`.
         flip: mirror left and right.
         quarter_turns: counter-clockwise turns by 90 degrees of the resized square, 0..3.
         photometric: one entry for the whole clip, or one per frame.
@@ -107,6 +120,8 @@ class ClipPlan:
     frames: tuple[int, ...]
     box: Box
     angle: float = 0.0
+    padded: bool = False
+    tilt: float = 0.0
     flip: bool = False
     quarter_turns: int = 0
     photometric: tuple[Photometric, ...] = (IDENTITY,)
@@ -126,6 +141,8 @@ class ClipPlan:
         """The names out of `OPERATIONS` that this clip needs."""
         used = {
             "rotate": self.angle != 0,
+            "pad": self.padded,
+            "tilt": self.tilt != 0,
             "flip": self.flip,
             "turn": self.quarter_turns != 0,
             "colour": any(p.changes_colour for p in self.photometric),
@@ -135,9 +152,9 @@ class ClipPlan:
         return frozenset(name for name, is_used in used.items() if is_used)
 
     def parameters(self) -> np.ndarray:
-        """One row per frame, (T, 13) float32, columns named by `PARAMETERS`."""
+        """One row per frame, (T, 14) float32, columns named by `PARAMETERS`."""
         box = self.box
-        geometry = (box.top, box.left, box.height, box.width, self.flip, self.quarter_turns, self.angle)
+        geometry = (box.top, box.left, box.height, box.width, self.flip, self.quarter_turns, self.angle, self.tilt)
         rows = [(*geometry, p.brightness, p.contrast, p.saturation, p.hue, p.grey, p.blur) for p in self.photometric]
         table = np.array(rows, dtype=np.float32)
         return table if len(rows) == len(self.frames) else np.repeat(table, len(self.frames), axis=0)
@@ -146,9 +163,8 @@ class ClipPlan:
         """Raise ValueError where frames or box lie outside the stored video."""
         if max(self.frames) >= record.num_frames:
             raise ValueError(f"{record.id}: frame {max(self.frames)} was planned, the video has {record.num_frames}")
-        box = self.box
-        if box.top + box.height > record.height or box.left + box.width > record.width:
-            raise ValueError(f"{record.id}: {box} exceeds the frame of {record.height} x {record.width}")
+        if not self.padded and not self.box.is_inside(record.height, record.width):
+            raise ValueError(f"{record.id}: {self.box} exceeds the frame of {record.height} x {record.width}")
 
 
 @dataclass(frozen=True)

@@ -108,13 +108,13 @@ class ClipSource:
         """Whole global batches in an epoch."""
         return order.steps_per_epoch(len(self.videos), self.global_batch)
 
-    def __call__(self, step: int) -> PlannedBatch:
-        """Plans and frames of this rank's part of a step."""
+    def __call__(self, step: int, most: int | None = None) -> PlannedBatch:
+        """Plans and frames of this rank's part of a step, or of its first samples."""
         num_samples = len(self.videos)
         everything = order.step_indices(self.seed, step, global_batch=self.global_batch, num_samples=num_samples)
         mine = order.rank_slice(everything, rank=self.rank, world_size=self.world_size)
         epoch = order.epoch_of_step(step, num_samples, self.global_batch)
-        return plan_batch(self.videos, self.planner, self.clip_format, mine, seed=self.seed, epoch=epoch)
+        return plan_batch(self.videos, self.planner, self.clip_format, mine[:most], seed=self.seed, epoch=epoch)
 
 
 def _outline(plan: SamplePlan) -> dict[str, tuple[str, tuple[int, ...]]]:

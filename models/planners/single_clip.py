@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from data_process.records import VideoRecord
-from pipelines.draw import ColourJitter, clip_frames, looped, random_area_box, random_start, resized_crop
+from pipelines.draw import ColourJitter, clip_frames, looped, random_area_box, random_resized_crop, random_start
 from pipelines.plan import Box, ClipPlan, SamplePlan
 
 IntraNegative = Literal["repeat", "shuffle", "none"]
@@ -58,15 +58,14 @@ class ClipDraw:
         box = self._box(rng, record)
         flip, turns = rng.random() < self.flip, int(rng.integers(0, 4)) if self.turn else 0
         return ClipPlan(
-            frames, box, flip=bool(flip), quarter_turns=turns, photometric=(self.colour.draw(rng),)
+            frames, box, flip=bool(flip), quarter_turns=turns, photometric=self.colour.draw_clip(rng, self.num_frames)
         )  # fmt: skip
 
     def _box(self, rng: np.random.Generator, record: VideoRecord) -> Box:
         if self.area is not None:
             return random_area_box(rng, height=record.height, width=record.width, area=self.area)
-        top, left = (int(rng.integers(0, side - self.size + 1)) for side in self.resize)
-        return resized_crop(
-            top, left, crop=self.size, resized=self.resize, height=record.height, width=record.width
+        return random_resized_crop(
+            rng, crop=self.size, resized=self.resize, height=record.height, width=record.width
         )  # fmt: skip
 
 

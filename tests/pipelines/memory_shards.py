@@ -90,11 +90,16 @@ class RandomPlanner:
         wide = random_area_box(rng, height=record.height, width=record.width, area=(0.05, 1.0))
         tall = Box(wide.top, wide.left, max(1, wide.height - int(rng.integers(0, 9))), wide.width)
         used = self.operations
+        if "pad" in used:
+            down, across = rng.integers(-tall.height // 2, tall.height // 2, 2).tolist()
+            tall = Box(tall.top + down, tall.left + across, tall.height, tall.width)
         each = self.num_frames if rng.random() < 0.3 else 1
         return ClipPlan(
             tuple(frames[place] for place in order),
             tall,
             angle=float(rng.uniform(-15, 15)) if "rotate" in used else 0.0,
+            padded="pad" in used,
+            tilt=float(rng.uniform(-15, 15)) if "tilt" in used else 0.0,
             flip="flip" in used and bool(rng.random() < 0.5),
             quarter_turns=int(rng.integers(0, 4)) if "turn" in used else 0,
             photometric=tuple(self._photometric(rng) for _ in range(each)),

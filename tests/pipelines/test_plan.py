@@ -62,6 +62,7 @@ def test_plans_are_those_that_checkpoints_were_made_with() -> None:
         replace(CLIP, flip=True),
         replace(CLIP, quarter_turns=1),
         replace(CLIP, angle=0.5),
+        replace(CLIP, tilt=0.5),
         replace(CLIP, photometric=(Photometric(hue=1.0),)),
         replace(CLIP, photometric=(Photometric(blur=1.0),)),
         replace(CLIP, photometric=(Photometric(), Photometric(), Photometric(grey=True), Photometric())),
@@ -81,6 +82,7 @@ def test_the_digest_sees_names_values_and_types_of_targets() -> None:
     [
         (CLIP, set()),
         (replace(CLIP, angle=-3.0), {"rotate"}),
+        (replace(CLIP, tilt=3.0, padded=True), {"tilt", "pad"}),
         (replace(CLIP, flip=True, quarter_turns=2), {"flip", "turn"}),
         (replace(CLIP, photometric=(Photometric(brightness=0.9, grey=True, blur=0.3),)), {"colour", "grey", "blur"}),
     ],
@@ -95,13 +97,13 @@ def test_a_clip_names_the_operations_it_needs_and_the_format_refuses_others(clip
 
 def test_parameters_stand_in_the_named_columns() -> None:
     change = Photometric(1.1, 1.2, 1.3, 14.0, True, 1.5)
-    clip = ClipPlan((5, 6), Box(1, 2, 3, 4), angle=-7.0, flip=True, quarter_turns=3, photometric=(change,))
+    clip = ClipPlan((5, 6), Box(1, 2, 3, 4), angle=-7.0, tilt=3.0, flip=True, quarter_turns=3, photometric=(change,))
     rows = clip.parameters()
     expected = {
-        "top": 1, "left": 2, "height": 3, "width": 4, "flip": 1, "turns": 3, "angle": -7,
+        "top": 1, "left": 2, "height": 3, "width": 4, "flip": 1, "turns": 3, "angle": -7, "tilt": 3,
         "brightness": 1.1, "contrast": 1.2, "saturation": 1.3, "hue": 14, "grey": 1, "blur": 1.5,
     }  # fmt: skip
-    assert rows.shape == (2, 13)
+    assert rows.shape == (2, 14)
     assert rows.dtype == np.float32
     assert dict(zip(PARAMETERS, rows[0].tolist(), strict=True)) == pytest.approx(expected)
     assert np.array_equal(rows[0], rows[1])
@@ -120,6 +122,9 @@ def test_frames_and_boxes_outside_the_video_are_refused_by_its_name() -> None:
     for box in (Box(0, 0, 62, 10), Box(42, 0, 20, 10), Box(0, 74, 10, 10)):
         with pytest.raises(ValueError, match="61 x 83"):
             replace(CLIP, box=box).check_fits(RECORD)
+        replace(CLIP, box=box, padded=True).check_fits(RECORD)
+    with pytest.raises(ValueError, match="61 x 83"):
+        replace(CLIP, box=Box(-1, 0, 10, 10)).check_fits(RECORD)
 
 
 def test_plans_of_another_format_are_refused() -> None:
@@ -133,7 +138,6 @@ def test_plans_of_another_format_are_refused() -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Box(-1, 0, 1, 1),
         lambda: Box(0, 0, 0, 1),
         lambda: Photometric(brightness=-0.1),
         lambda: Photometric(blur=-1.0),

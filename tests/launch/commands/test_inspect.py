@@ -2,11 +2,13 @@
 
 import io
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from data_process.shard_writer import write_dataset
 from launch.cli import main
+from tests.sample_videos import small_dataset
 
 
 @pytest.fixture
@@ -75,3 +77,48 @@ def test_a_folder_without_shards_ends_with_status_2(tmp_path, capsys):
     assert main(["inspect", str(tmp_path), "-o", str(tmp_path / "sheet.png")]) == 2
     assert "intravid build" in capsys.readouterr().err
     assert main(["inspect", str(tmp_path / "missing"), "-o", str(tmp_path / "sheet.png")]) == 2
+
+
+def seen(shards, target, *words):
+    assert main(["inspect", *words, f"--data.root={shards}", "-o", str(target), "--videos", "4"]) == 0
+    with Image.open(target) as sheet:
+        return np.asarray(sheet)
+
+
+SMALL = ("--method.clip.num_frames=4", "--method.clip.size=16", "--method.backbone.width=2")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return small_dataset(tmp_path_factory.mktemp("dataset"), videos=24)
+
+
+def test_what_a_recipe_sees_is_drawn_for_any_step(dataset, tmp_path, capsys):
+    recipe = ("--config", "configs/smoke/iic.yaml", *SMALL)
+    first = seen(dataset, tmp_path / "a.png", *recipe)
+    assert capsys.readouterr().out.split() == [str(tmp_path / "a.png")]
+    assert np.array_equal(first, seen(dataset, tmp_path / "b.png", *recipe, "--step", "0"))
+    assert not np.array_equal(first, seen(dataset, tmp_path / "c.png", *recipe, "--step", "5"))
+
+
+def test_ranks_share_what_the_whole_batch_shows(dataset, tmp_path):
+    recipe = ("--config", "configs/smoke/iic.yaml", *SMALL, "--train.global_batch=4")
+    whole = seen(dataset, tmp_path / "whole.png", *recipe)
+    ranks = [seen(dataset, tmp_path / "rank.png", *recipe, f"--rank={rank}", "--ranks=2") for rank in range(2)]
+    title = 33  # rows of the first line, which names the rank
+    assert np.array_equal(whole[title:], np.concatenate([part[title:] for part in ranks]))
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--config", "configs/smoke/iic.yaml", "--run", "runs/x"], "give one"),
+        (["--run", "nowhere"], "there is no recipe nowhere/config.yaml"),
+        (["--config", "configs/smoke/iic.yaml", "--step", "-1"], "step -1"),
+        (["--config", "configs/smoke/iic.yaml", "--rank", "2", "--ranks", "2"], "rank 2 of 2"),
+        (["shards", "--data.root=x"], "--data.root=x is no option"),
+    ],
+)
+def test_sheets_that_cannot_be_drawn_are_refused(words, why, capsys, tmp_path):
+    assert main(["inspect", *words, "-o", str(tmp_path / "sheet.png")]) == 2
+    assert why in capsys.readouterr().err

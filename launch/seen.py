@@ -1,0 +1,67 @@
+"""What a run sees at a step, drawn: plans make it a function of the configuration, before the run or long after it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from data_process.errors import InputError
+from launch.config import LoadedRun
+from models.method import DatasetFacts
+from pipelines.host import HostExecutor, decode
+from pipelines.plan_sheet import PlanSheetLayout, draw_plan_sheet
+from pipelines.source import ClipSource, PlannedBatch
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def draw_seen(
+    loaded: LoadedRun, *, step: int = 0, rank: int = 0, ranks: int = 1, samples: int = 8, layout: PlanSheetLayout
+) -> Image.Image:
+    """A sheet of the first samples that a run sees at a step.
+
+    Args:
+        loaded: the configuration of the run.
+        step: from 0; a checkpoint of step N was saved before the batch of step N.
+        rank: whose part of the batch.
+        ranks: how many ranks share the batch; 1 for the whole of it.
+        samples: most samples to draw.
+        layout: measures of the sheet.
+
+    Raises:
+        InputError: for a step or rank that does not exist, or a dataset that is not there.
+    """
+    if step < 0 or not 0 <= rank < ranks:
+        raise InputError(f"step {step}, rank {rank} of {ranks}: both count from 0, ranks up to their number less one")
+    videos = loaded.config.data.open()
+    method = loaded.build_method(DatasetFacts(len(videos), len(videos.classes)))
+    train, clip_format = loaded.config.train, method.clip_format
+    source = ClipSource(
+        videos,
+        method.planner(),
+        clip_format,
+        seed=train.seed,
+        global_batch=train.global_batch,
+        rank=rank,
+        world_size=ranks,
+    )
+    batch = source(step, most=samples)
+    executor = HostExecutor(clip_format, threads=2)
+    try:
+        ((_, clips),) = executor.run([batch])
+    finally:
+        executor.close()
+    part = f", rank {rank} of {ranks}" if ranks > 1 else ""
+    title = (
+        f"{type(method).__name__}, step {step}{part}, seed {train.seed}: "
+        f"{len(batch.index)} of {train.global_batch // ranks} samples"
+    )
+    stored = [_first_frame(batch, number) for number in range(len(batch.index))]
+    return draw_plan_sheet(title, batch, clips, stored, clip_format, layout)
+
+
+def _first_frame(batch: PlannedBatch, number: int) -> np.ndarray:
+    frame = batch.plans[number].clips[0].frames[0]
+    return decode(batch.frames[number][frame], batch.records[number], frame)

@@ -1,0 +1,84 @@
+"""Two clips of different times, the first one once more, and an order of its segments, as DualVar draws them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_process.records import VideoRecord
+from pipelines.draw import Augmentation, ColourJitter, centred_frames, random_resized_crop
+from pipelines.plan import ClipPlan, SamplePlan
+
+# 0.64 is the release's outer probability of 0.8 times the jitter's own 0.8.
+_COLOUR = ColourJitter(0.8, 0.8, 0.8, 0.2, probability=0.64, blur=0.5)
+
+FULL_AUGMENTATION = Augmentation(colour=_COLOUR)
+"""DualVar's recipe: colour jitter and blur; no flip."""
+
+FIRST_AUGMENTATION = Augmentation(strong=0.8, colour=_COLOUR)
+"""The same for its first clip, which stays plain in one of five samples."""
+
+
+@dataclass(frozen=True)
+class SegmentPlanner:
+    """Three clips a video: two at independent times, and the first one's frames with an augmentation of its own.
+
+    Targets: ``segment_order`` (S,) int64, a uniform permutation (the identity allowed) in which the third clip's
+    segments are shown a second time: part s of the shuffled clip is part ``segment_order[s]`` of the original.
+
+    Attributes:
+        num_frames: T, frames a clip; a multiple of `num_segments`.
+        stride: video frames from one to the next.
+        size: output height and width, pixels.
+        resize: (height, width) that frames are thought to be resized to before the random crop of `size`. The release
+            exchanges the two and makes frames 171 high and 128 wide: (171, 128) for parity.
+        num_segments: S.
+        reverse: probability that all clips of a sample run backwards.
+        first: augmentation of the first clip.
+        others: of the second and third.
+    """
+
+    num_frames: int = 16
+    stride: int = 4
+    size: int = 112
+    resize: tuple[int, int] = (128, 171)
+    num_segments: int = 2
+    reverse: float = 0.5
+    first: Augmentation = FIRST_AUGMENTATION
+    others: Augmentation = FULL_AUGMENTATION
+
+    def __post_init__(self) -> None:
+        if min(self.resize) < self.size:
+            raise ValueError(f"a crop of {self.size} pixels does not fit into frames resized to {self.resize}")
+        if self.num_segments < 1 or self.num_frames % self.num_segments:
+            raise ValueError(f"{self.num_frames} frames cannot be cut into {self.num_segments} equal segments")
+
+    @property
+    def operations(self) -> frozenset[str]:
+        """Names out of `pipelines.plan.OPERATIONS` that clips may need."""
+        return self.first.operations | self.others.operations
+
+    def __call__(self, rng: np.random.Generator, record: VideoRecord) -> SamplePlan:
+        """Draw one sample."""
+        one, two, backwards = rng.random(3).tolist()
+        first, second = (self._frames(int(place * record.num_frames), record) for place in (one, two))
+        if backwards < self.reverse:
+            first, second = first[::-1], second[::-1]
+        clips = (
+            self._clip(rng, record, first, self.first),
+            self._clip(rng, record, second, self.others),
+            self._clip(rng, record, first, self.others),
+        )
+        return SamplePlan(clips, {"segment_order": rng.permutation(self.num_segments).astype(np.int64)})
+
+    def _frames(self, centre: int, record: VideoRecord) -> tuple[int, ...]:
+        return centred_frames(
+            centre, num_frames=self.num_frames, stride=self.stride, video_frames=record.num_frames
+        )  # fmt: skip
+
+    def _clip(
+        self, rng: np.random.Generator, record: VideoRecord, frames: tuple[int, ...], augmentation: Augmentation
+    ) -> ClipPlan:
+        box = random_resized_crop(rng, crop=self.size, resized=self.resize, height=record.height, width=record.width)
+        return ClipPlan(frames, box, **augmentation.draw(rng, self.num_frames)._asdict())

@@ -1,0 +1,79 @@
+"""Anchor, positive and a negative from another time of the same video, as VTDL draws them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from data_process.records import VideoRecord
+from pipelines.draw import Augmentation, ColourJitter, TripletStarts, random_resized_crop, restarted, short_side_size
+from pipelines.plan import ClipPlan, SamplePlan
+
+BASIC_AUGMENTATION = Augmentation(
+    angle=10.0, colour=ColourJitter(brightness=0.5, contrast=0.5, saturation=0.25, hue=0.5)
+)
+"""VTDL's basic augmentation (no flip), with all four colour changes at once."""
+
+LEGACY_AUGMENTATION = Augmentation(
+    angle=10.0, colour=ColourJitter(brightness=0.5, contrast=0.5, saturation=0.25, hue=0.5, one_of_four=True)
+)
+"""The same as its code has it: only one of the four colour changes takes effect."""
+
+
+@dataclass(frozen=True)
+class TripletPlanner:
+    """Three clips a video: anchor and positive of the same frames, each augmented on its own, and another time.
+
+    Targets: ``mix_frame`` () int64, the frame of the anchor that temporal consistent augmentation blends into all of
+    its frames, uniform; ``mix_weight`` () float32, its weight, uniform in [0, mix_strength). (The original draws one
+    weight for a whole batch; here every sample has its own, so that plans do not depend on batches.)
+
+    Attributes:
+        num_frames: T, frames a clip.
+        stride: video frames from one to the next.
+        size: output height and width, pixels.
+        short_side: that frames are thought to be resized to before the random crop of `size`.
+        starts: when anchor and negative begin.
+        augmentation: of each clip.
+        mix_strength: alpha of the weight; 0 for none.
+    """
+
+    num_frames: int = 16
+    stride: int = 4
+    size: int = 224
+    short_side: int = 256
+    starts: TripletStarts = field(default_factory=TripletStarts)
+    augmentation: Augmentation = BASIC_AUGMENTATION
+    mix_strength: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.short_side < self.size:
+            raise ValueError(f"a crop of {self.size} pixels does not fit into a short side of {self.short_side}")
+
+    @property
+    def operations(self) -> frozenset[str]:
+        """Names out of `pipelines.plan.OPERATIONS` that clips may need."""
+        return self.augmentation.operations
+
+    def __call__(self, rng: np.random.Generator, record: VideoRecord) -> SamplePlan:
+        """Draw one sample; its clips are anchor, positive, negative."""
+        anchor, other = (self._frames(start, record) for start in self.starts.draw(rng, record.num_frames))
+        clips = tuple(self._clip(rng, record, frames) for frames in (anchor, anchor, other))
+        frame, weight = rng.random(2).tolist()
+        return SamplePlan(
+            clips,
+            {
+                "mix_frame": np.array(int(frame * self.num_frames), dtype=np.int64),
+                "mix_weight": np.array(weight * self.mix_strength, dtype=np.float32),
+            },
+        )
+
+    def _frames(self, start: int, record: VideoRecord) -> tuple[int, ...]:
+        return restarted(start, num_frames=self.num_frames, stride=self.stride, video_frames=record.num_frames)
+
+    def _clip(self, rng: np.random.Generator, record: VideoRecord, frames: tuple[int, ...]) -> ClipPlan:
+        resized = short_side_size(record.height, record.width, self.short_side)
+        box = random_resized_crop(rng, crop=self.size, resized=resized, height=record.height, width=record.width)
+        change = self.augmentation.draw(rng, self.num_frames)
+        return ClipPlan(frames, box, **change._asdict())
