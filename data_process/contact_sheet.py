@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from data_process.decoding import decode
 from data_process.errors import RunError
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL import Image, ImageFont
 
     from data_process.shards import ShardSet
@@ -77,8 +78,6 @@ def even_numbers(count: int, total: int) -> tuple[int, ...]:
 
 def read_row(shards: ShardSet, index: int, layout: SheetLayout) -> VideoRow:
     """Read a stored video for a sheet; damage is told in the row, so that the other videos can be seen."""
-    from PIL import UnidentifiedImageError
-
     record = shards[index]
     numbers = even_numbers(layout.frames, record.num_frames)
     label = shards.classes[record.label] if 0 <= record.label < len(shards.classes) else f"label {record.label}"
@@ -89,9 +88,10 @@ def read_row(shards: ShardSet, index: int, layout: SheetLayout) -> VideoRow:
         record.split,
     )
     try:
-        pictures = tuple(_fitted(unit, layout.tile) for unit in shards.read_frames(index, numbers))
-    except (RunError, UnidentifiedImageError, OSError) as error:
+        pixels = decode(shards.read_frames(index, numbers), record)
+    except RunError as error:
         return VideoRow(record.id, facts, f"cannot be read: {error}", (), ())
+    pictures = tuple(_fitted(pixels[number], layout.tile) for number in numbers)
     return VideoRow(record.id, facts, "degraded" if shards.is_degraded(index) else "", numbers, pictures)
 
 
@@ -130,13 +130,11 @@ def _row_height(row: VideoRow, text: Sequence[object], layout: SheetLayout) -> i
     return max(pictures, len(text) * layout.line) + 2 * layout.gap
 
 
-def _fitted(unit: bytes, tile: int) -> Image.Image:
-    """A frame decoded and scaled to fit a square; whole-number enlargement keeps small frames sharp."""
+def _fitted(pixels: np.ndarray, tile: int) -> Image.Image:
+    """A frame scaled to fit a square; whole-number enlargement keeps small frames sharp."""
     from PIL import Image
 
-    with Image.open(io.BytesIO(unit)) as image:
-        image.draft("RGB", (tile, tile))
-        picture = image.convert("RGB")
+    picture = Image.fromarray(pixels)
     longest = max(picture.size)
     if longest * 2 <= tile:
         factor = tile // longest

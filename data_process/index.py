@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from data_process.errors import InputError
+from data_process.frames import CODECS
 from data_process.id_table import IdTable
 from data_process.lmdb_pages import PageFormatError, ShardLayout, read_layout
 from data_process.records import PREFIX, RecordFormatError, RecordHeader, header_length, parse_header
@@ -21,7 +22,6 @@ from data_process.shard_writer import META_KEY, list_shards, write_durably
 
 INDEX_FORMAT = 1
 SPLITS = ("train", "val", "test")
-CODECS = ("jpeg", "mp4", "flow-jpeg")
 DEGRADED = 0x01
 _CODEC_SHIFT = 1
 _HEADER_PAGE = 4096

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from data_process.frames import STREAMS
+
 MAGIC = b"IVR1"
 PREFIX = struct.Struct("<4sIII")
 """Magic, header length, CRC-32 of the header, flags (0)."""
@@ -82,7 +84,7 @@ class RecordHeader:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        units = 1 if self.codec == "mp4" else self.num_frames
+        units = 1 if self.codec in STREAMS else self.num_frames
         if not len(self.unit_sizes) == len(self.unit_crcs) == units:
             raise RecordFormatError(
                 f"{self.id}: {self.num_frames} frames of {self.codec} are {units} units, "

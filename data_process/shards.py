@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from data_process.errors import InputError, RunError
-from data_process.index import CODECS, DEGRADED, SPLITS, read_index
+from data_process.frames import CODECS, STREAMS, EncodedFrames
+from data_process.index import DEGRADED, SPLITS, read_index
 from data_process.records import RecordFormatError, RecordHeader, VideoRecord
 from data_process.shard_file import Place, Reader, ShardFile
 
@@ -187,8 +188,8 @@ class ShardSet:
                 opened.headers.popitem(last=False)
         return header
 
-    def read_frames(self, index: int, frames: Sequence[int]) -> list[bytes]:
-        """Encoded frames of a video in the order asked; a frame may be asked for more than once.
+    def read_frames(self, index: int, frames: Sequence[int]) -> EncodedFrames:
+        """Some frames of a video, as they are stored; a frame may be asked for more than once.
 
         Raises:
             RunError: for a frame that is cut short or whose checksum differs, naming shard, video and frame.
@@ -197,22 +198,26 @@ class ShardSet:
         header = self.header(index)
         if frames and not 0 <= min(frames) <= max(frames) < header.num_frames:
             raise IndexError(f"{header.id}: frames {min(frames)}..{max(frames)} of {header.num_frames}")
+        numbers = tuple(sorted(set(frames)))
+        if header.codec in STREAMS:
+            return EncodedFrames(header.codec, numbers, tuple(self._read_units(index, header, [0])))
+        return EncodedFrames(header.codec, numbers, tuple(self._read_units(index, header, numbers)))
+
+    def _read_units(self, index: int, header: RecordHeader, wanted: Sequence[int]) -> Iterator[bytes]:
+        """Units by growing number, neighbours in one read."""
         position, place, file = self._find(self._opened_here(), index)
         offsets = header.unit_offsets()
         base = place[1] - int(offsets[-1])
-        wanted = sorted(set(frames))
-        units: dict[int, bytes] = {}
         for first, last in _runs(wanted, offsets, self._max_gap):
             start, end = int(offsets[first]), int(offsets[last + 1])
             try:
                 data = file.read(position, place, base + start, end - start)
             except (RecordFormatError, OSError) as error:
                 raise self._damaged(index, f"frames {first}..{last} cannot be read ({error})") from error
-            for frame in wanted[bisect_left(wanted, first) : bisect_left(wanted, last) + 1]:
-                unit = data[int(offsets[frame]) - start : int(offsets[frame + 1]) - start]
-                self._check_unit(index, header, frame, unit)
-                units[frame] = unit
-        return [units[frame] for frame in frames]
+            for number in wanted[bisect_left(wanted, first) : bisect_left(wanted, last) + 1]:
+                unit = data[int(offsets[number]) - start : int(offsets[number + 1]) - start]
+                self._check_unit(index, header, number, unit)
+                yield unit
 
     def _find(self, opened: _Opened, index: int) -> tuple[int, Place, ShardFile]:
         """Position in the shard, place in the file, and the file, of a video."""
@@ -229,11 +234,12 @@ class ShardSet:
                 f"({wanted.num_frames}); the shards were replaced: `intravid index {self.root}` writes a new index"
             )
 
-    def _check_unit(self, index: int, header: RecordHeader, frame: int, unit: bytes) -> None:
-        if len(unit) != int(header.unit_sizes[frame]):
-            raise self._damaged(index, f"frame {frame} is cut short")
-        if self.check_crc and zlib.crc32(unit) != int(header.unit_crcs[frame]):
-            raise self._damaged(index, f"the checksum of frame {frame} does not match")
+    def _check_unit(self, index: int, header: RecordHeader, number: int, unit: bytes) -> None:
+        name = "the video" if header.codec in STREAMS else f"frame {number}"
+        if len(unit) != int(header.unit_sizes[number]):
+            raise self._damaged(index, f"{name} is cut short")
+        if self.check_crc and zlib.crc32(unit) != int(header.unit_crcs[number]):
+            raise self._damaged(index, f"the checksum of {name} does not match")
 
     def _damaged(self, index: int, what: str) -> RunError:
         row = self._rows[index]
@@ -280,7 +286,7 @@ def _reopen(root: str, split: str | None, reader: Reader, check_crc: bool, max_g
     return ShardSet(root, split=split, reader=reader, check_crc=check_crc, max_gap=max_gap, max_open=max_open)
 
 
-def _runs(wanted: list[int], offsets: np.ndarray, max_gap: int) -> Iterator[tuple[int, int]]:
+def _runs(wanted: Sequence[int], offsets: np.ndarray, max_gap: int) -> Iterator[tuple[int, int]]:
     """Neighbouring frames joined to (first, last) where the bytes between them are few."""
     if not wanted:
         return

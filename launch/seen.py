@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from data_process.decoding import decode
 from data_process.errors import InputError
 from launch.config import LoadedRun
 from models.method import DatasetFacts
-from pipelines.host import HostExecutor, decode
+from pipelines.host import HostExecutor
 from pipelines.plan_sheet import PlanSheetLayout, draw_plan_sheet
 from pipelines.source import ClipSource, PlannedBatch
 
@@ -63,5 +64,4 @@ def draw_seen(
 
 
 def _first_frame(batch: PlannedBatch, number: int) -> np.ndarray:
-    frame = batch.plans[number].clips[0].frames[0]
-    return decode(batch.frames[number][frame], batch.records[number], frame)
+    return decode(batch.frames[number], batch.records[number])[batch.plans[number].clips[0].frames[0]]

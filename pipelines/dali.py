@@ -6,14 +6,19 @@ contiguous channels-last-3d tensor without a copy.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
+from itertools import chain
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from data_process.decoding import decode
 from data_process.errors import InputError, RunError
-from pipelines.dali_feed import COLUMN, Feed, checked
+from data_process.frames import STREAMS
+from pipelines.dali_feed import Feed, Frames, HostDecoder, checked, stored_frames
+from pipelines.dali_graph import augment
 from pipelines.plan import ClipFormat
 from pipelines.prefetch import UntilError
 from pipelines.source import PlannedBatch
@@ -57,6 +62,7 @@ class DaliExecutor:
             "device_id": device_id if device == "gpu" else None,
             "prefetch_queue_depth": prefetch,
         }
+        self._host_decoder: HostDecoder | None = None
 
     def run(self, planned: Iterable[PlannedBatch]) -> Generator[tuple[PlannedBatch, tuple[Tensor, ...]], None, None]:
         """Each batch with its V clips (b, 3, T, S, S) float32, contiguous in channels-last-3d.
@@ -64,11 +70,17 @@ class DaliExecutor:
         Every run has a graph of its own, since one that was left in the middle still holds the old batches.
 
         Raises:
-            RunError: for a JPEG that cannot be decoded or has another size than the record says.
+            RunError: for frames that cannot be decoded or have another size than the record says.
+            InputError: for videos that are stored in more than one way.
         """
         batches = UntilError(checked(planned))
-        feed = Feed(batches, self._format)
-        pipeline = self._build(feed)
+        first = next(batches, None)
+        if first is None:
+            batches.reraise()
+            return
+        codec = first.frames[0].codec
+        feed = Feed(chain([first], batches), self._format, codec, self._frames_of(codec))
+        pipeline = self._build(feed, codec)
         while True:
             try:
                 (output,) = pipeline.run()
@@ -82,30 +94,54 @@ class DaliExecutor:
             yield batch, tuple(pixels.view(*shape, *pixels.shape[1:]).permute(0, 1, 5, 2, 3, 4))
         batches.reraise()
 
-    def _build(self, feed: Feed) -> Any:
+    def _frames_of(self, codec: str) -> Callable[[PlannedBatch], list[Frames]]:
+        """What the graph is given of each frame: JPEGs, which it decodes itself, or pixels."""
+        if codec not in STREAMS:
+            return stored_frames
+        if self._decode == "mixed":
+            return VideoDecoder("mixed", self._options).decode
+        if self._host_decoder is None:
+            self._host_decoder = HostDecoder(self._options["num_threads"])
+        return self._host_decoder
+
+    def _build(self, feed: Feed, codec: str) -> Any:
+        import nvidia.dali
+        import nvidia.dali.math
         from nvidia.dali import fn, types
         from nvidia.dali.pipeline import Pipeline
 
         dtypes: Any = types  # its members are made at import and unknown to type checkers
+        on_gpu = codec in STREAMS and self._decode == "mixed"
         # Only the dynamic executor lets a tensor outlive the next run without a copy.
         pipeline = Pipeline(exec_dynamic=True, **self._options)
         with pipeline:
-            jpeg, row, down, across = fn.external_source(
-                source=feed,
-                num_outputs=4,
-                batch=True,
-                dtype=[dtypes.UINT8, dtypes.FLOAT, dtypes.FLOAT, dtypes.FLOAT],
-                ndim=[1, 1, 3, 3],
+            row, down, across = fn.external_source(
+                source=feed.rows, num_outputs=3, batch=True, dtype=dtypes.FLOAT, ndim=[1, 3, 3]
             )
-            pixels = fn.decoders.image(jpeg, device=self._decode, output_type=dtypes.RGB, jpeg_fancy_upsampling=True)
+            given = fn.external_source(
+                source=feed.frames,
+                batch=True,
+                device="gpu" if on_gpu else "cpu",
+                dtype=dtypes.UINT8,
+                ndim=3 if codec in STREAMS else 1,
+                layout="HWC" if codec in STREAMS else None,
+            )
+            pixels = given
+            if codec not in STREAMS:
+                pixels = fn.decoders.image(
+                    given, device=self._decode, output_type=dtypes.RGB, jpeg_fancy_upsampling=True
+                )
             if self._gpu:
                 pixels, down, across = pixels.gpu(), down.gpu(), across.gpu()
-            pipeline.set_outputs(_augment(fn, dtypes, pixels, row, down * across, self._format))
+            pipeline.set_outputs(augment(nvidia.dali, pixels, row, down * across, self._format))
         pipeline.build()
         return pipeline
 
     def close(self) -> None:
-        """Nothing is held between runs; a run's graph goes with its generator."""
+        """End the threads; a run's graph goes with its generator."""
+        if self._host_decoder is not None:
+            self._host_decoder.close()
+            self._host_decoder = None
 
 
 def _require_dali() -> None:
@@ -120,106 +156,46 @@ def _require_dali() -> None:
 
 def _failure(taken: Iterable[PlannedBatch], error: RuntimeError) -> RunError:
     """What broke the graph: the first frame that the host cannot decode either, else DALI's own words."""
-    from pipelines.host import decode
-
     for batch in taken:
         for record, stored in zip(batch.records, batch.frames, strict=True):
-            for frame, data in stored.items():
-                try:
-                    decode(data, record, frame)
-                except RunError as found:
-                    return found
+            try:
+                decode(stored, record)
+            except RunError as found:
+                return found
     return RunError(f"DALI failed: {error}")
 
 
-def _augment(fn: Any, types: Any, pixels: Any, row: Any, gain: Any, clip_format: ClipFormat) -> Any:
-    """Frames HWC uint8 to normalised HWC float; operations outside the clip format are not in the graph."""
+class VideoDecoder:
+    """Decodes the wanted frames of one video a sample in a pipeline of its own.
 
-    def value(name: str) -> Any:
-        return row[COLUMN[name]]
-
-    operations, size = clip_format.operations, clip_format.size
-    recolours = bool(operations & {"colour", "grey"})
-    if "rotate" in operations:
-        # Levels are rounded once: behind the colours, which could amplify the rounding, where there are any.
-        kept = types.FLOAT if recolours else types.UINT8
-        pixels = fn.rotate(
-            fn.cast(pixels, dtype=kept),
-            angle=value("angle"),
-            interp_type=types.INTERP_LINEAR,
-            keep_size=True,
-            fill_value=0,
-        )
-    top, height = COLUMN["top"], COLUMN["height"]
-    pixels = fn.slice(
-        pixels,
-        start=fn.cast(row[top : top + 2], dtype=types.INT32),
-        shape=fn.cast(row[height : height + 2], dtype=types.INT32),
-        axes=[0, 1],
-        out_of_bounds_policy="pad" if "pad" in operations else "error",
-        fill_values=0,
-    )
-    if recolours:
-        # color_twist would take the contrast of floats around 0.5, so contrast and brightness have an operator apart.
-        saturation = value("saturation") * (1.0 - value("grey"))
-        pixels = fn.color_twist(pixels, saturation=saturation, hue=value("hue"), dtype=types.FLOAT)
-        pixels = fn.brightness_contrast(
-            pixels,
-            brightness=value("brightness"),
-            contrast=value("contrast"),
-            contrast_center=128.0,
-            dtype=types.UINT8,
-        )
-    pixels = _resize(fn, types, pixels, row, gain, size)
-    if "tilt" in operations:
-        pixels = fn.rotate(
-            pixels, angle=value("tilt"), interp_type=types.INTERP_LINEAR, keep_size=True, fill_value=0
-        )  # fmt: skip
-    if "flip" in operations:
-        pixels = fn.flip(pixels, horizontal=fn.cast(value("flip"), dtype=types.INT32))
-    if "turn" in operations:
-        angle = value("turns") * 90.0
-        pixels = fn.rotate(pixels, angle=angle, interp_type=types.INTERP_NN, keep_size=True, fill_value=0)
-    if "blur" in operations:
-        # A window of 1 is the identity; sigma 0 with window 0 is refused by DALI.
-        radius = fn.cast(-_floor(-3.0 * value("blur")), dtype=types.INT32)
-        pixels = fn.gaussian_blur(pixels, sigma=value("blur"), window_size=2 * radius + 1)
-    return fn.crop_mirror_normalize(
-        pixels,
-        dtype=types.FLOAT,
-        mean=[255.0 * mean for mean in clip_format.mean],
-        std=[255.0 * std for std in clip_format.std],
-        output_layout="HWC",
-    )
-
-
-def _resize(fn: Any, types: Any, pixels: Any, row: Any, gain: Any, size: int) -> Any:
-    """Antialiased bilinear resize whose filter ends at the edge of the crop, as Pillow's and torch's.
-
-    DALI would repeat the pixels at the edge instead, which was seen to move it by 20 levels where much is shrunk.
+    Args:
+        device: mixed for the decoder of a GPU (H.264), cpu for DALI's own (VP9, MJPEG; what H.264 is tested with).
+        options: batch size, threads and GPU of the pipeline that takes the frames.
     """
-    height, margin = COLUMN["height"], row[COLUMN["margin"]]
-    sides, margins = row[height : height + 2], fn.stack(margin, margin)
-    padded = fn.slice(
-        pixels,
-        start=fn.cast(-margins, dtype=types.INT32),
-        shape=fn.cast(sides + 2.0 * margins, dtype=types.INT32),
-        axes=[0, 1],
-        out_of_bounds_policy="pad",
-        fill_values=0,
-    )
-    resized = fn.resize(
-        padded,
-        size=(size, size),
-        roi_start=margins,
-        roi_end=sides + margins,
-        interp_type=types.INTERP_LINEAR,
-        antialias=True,
-    )
-    return fn.cast(resized * gain, dtype=types.UINT8)
 
+    def __init__(self, device: Literal["cpu", "mixed"], options: Mapping[str, Any]) -> None:
+        from nvidia.dali import fn, types
+        from nvidia.dali.pipeline import Pipeline
 
-def _floor(value: Any) -> Any:
-    from nvidia.dali import math as dali_math
+        dtypes: Any = types
+        self._given: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+        self._pipeline = Pipeline(exec_dynamic=True, **{**options, "prefetch_queue_depth": 1})
+        with self._pipeline:
+            data, numbers = fn.external_source(
+                source=lambda: self._given, num_outputs=2, batch=True, dtype=[dtypes.UINT8, dtypes.INT32], ndim=1,
+                prefetch_queue_depth=1,
+            )  # fmt: skip
+            self._pipeline.set_outputs(fn.decoders.video(data, device=device, frames=numbers))
+        self._pipeline.build()
 
-    return dali_math.floor(value)
+    def decode(self, batch: PlannedBatch) -> list[Frames]:
+        """For each sample frame number to pixels (height, width, 3), tensors where the decoder left them."""
+        videos = [np.frombuffer(stored.units[0], np.uint8) for stored in batch.frames]
+        numbers = [np.array(stored.numbers, dtype=np.int32) for stored in batch.frames]
+        self._given = videos, numbers
+        (output,) = self._pipeline.run()
+        clips = [torch.from_dlpack(output[sample]) for sample in range(len(videos))]
+        return [
+            dict(zip(stored.numbers, clip.unbind(), strict=True))
+            for stored, clip in zip(batch.frames, clips, strict=True)
+        ]

@@ -4,42 +4,109 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
-from data_process.errors import RunError
-from pipelines.plan import PARAMETERS, ClipFormat
+from data_process.decoding import decode
+from data_process.errors import InputError, RunError
+from data_process.frames import STREAMS
+from data_process.records import VideoRecord
+from pipelines.plan import PARAMETERS, ClipFormat, ClipPlan
 from pipelines.source import PlannedBatch
 
 COLUMN = {name: number for number, name in enumerate((*PARAMETERS, "margin"))}
 """Places in the parameter row of a frame; the last one is the pixels of zeros that a resize reads around the crop."""
 
 
-class Feed:
-    """The callable that DALI asks for batches, ahead of consumption; remembers what it handed out."""
+Frames = Mapping[int, Any]
+"""Frames of one sample by number: JPEGs or pixels (height, width, 3), each an array or tensor of uint8."""
 
-    def __init__(self, planned: Iterator[PlannedBatch], clip_format: ClipFormat) -> None:
+
+class Feed:
+    """What DALI asks for batches, ahead of consumption: parameter rows and frames; remembers what it handed out.
+
+    Args:
+        planned: the batches.
+        clip_format: of their clips.
+        codec: how all their videos are stored.
+        frames_of: what to hand out of each sample's frames.
+    """
+
+    def __init__(
+        self,
+        planned: Iterator[PlannedBatch],
+        clip_format: ClipFormat,
+        codec: str,
+        frames_of: Callable[[PlannedBatch], list[Frames]],
+    ) -> None:
         self._planned, self._num_views, self._size = planned, clip_format.num_views, clip_format.size
+        self._codec, self._frames_of = codec, frames_of
+        self._waiting: dict[str, deque[PlannedBatch]] = {"rows": deque(), "frames": deque()}
         self.taken: deque[PlannedBatch] = deque()
 
-    def __call__(self) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
-        """JPEGs of N frames, their rows (N, 14), and edge gains (N, S, 1, 1) and (N, 1, S, 1); float32."""
-        batch = next(self._planned)  # its end is the end of DALI's epoch
-        frames, tables = [], []
-        for view in range(self._num_views):
-            for plan, stored in zip(batch.plans, batch.frames, strict=True):
-                clip = plan.clips[view]
-                tables.append(clip.parameters())
-                frames += [np.frombuffer(stored[frame], np.uint8) for frame in clip.frames]
-        self.taken.append(batch)
-        rows = np.concatenate(tables)
+    def rows(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Parameter rows of a batch's N frames (N, 16), and edge gains (N, S, 1, 1) and (N, 1, S, 1); float32."""
+        batch = self._next("rows")
+        rows = np.concatenate([clip.parameters() for _, clip in self._clips(batch)])
         sides = rows[:, [COLUMN["height"], COLUMN["width"]]]
         margin = np.ceil(np.maximum(sides.max(axis=1, keepdims=True) / self._size, 1.0))
         down, across = (np.stack([edge_gain(int(side), self._size) for side in column]) for column in sides.T)
         gains = down.reshape(-1, self._size, 1, 1), across.reshape(-1, 1, self._size, 1)
-        return frames, np.concatenate([rows, margin], axis=1, dtype=np.float32), *gains
+        return np.concatenate([rows, margin], axis=1, dtype=np.float32), *gains
+
+    def frames(self) -> list[Any]:
+        """The N frames of a batch, in the order of their rows."""
+        batch = self._next("frames")
+        samples = self._frames_of(batch)
+        return [samples[sample][frame] for sample, clip in self._clips(batch) for frame in clip.frames]
+
+    def _clips(self, batch: PlannedBatch) -> Iterator[tuple[int, ClipPlan]]:
+        """Sample number and clip, view by view."""
+        for view in range(self._num_views):
+            for sample, plan in enumerate(batch.plans):
+                yield sample, plan.clips[view]
+
+    def _next(self, asked: str) -> PlannedBatch:
+        """The next batch that this source was not asked for yet; DALI asks both, in an order of its own."""
+        if not self._waiting[asked]:
+            batch = next(self._planned)  # its end is the end of DALI's epoch
+            for record in batch.records:
+                if record.codec != self._codec:
+                    raise InputError(
+                        f"{record.id} is stored as {record.codec}, videos before it as {self._codec}; DALI takes one "
+                        "codec a run: rebuild one part, or use --pipeline.backend host"
+                    )
+            self.taken.append(batch)
+            for waiting in self._waiting.values():
+                waiting.append(batch)
+        return self._waiting[asked].popleft()
+
+
+def stored_frames(batch: PlannedBatch) -> list[Frames]:
+    """The frames as they are stored, one array of bytes each."""
+    return [
+        {number: np.frombuffer(unit, np.uint8) for number, unit in zip(stored.numbers, stored.units, strict=True)}
+        for stored in batch.frames
+    ]
+
+
+class HostDecoder:
+    """Decodes on the CPU, a sample a thread, what the graph cannot."""
+
+    def __init__(self, threads: int) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="intravid-decode")
+
+    def __call__(self, batch: PlannedBatch) -> list[Frames]:
+        """Pixels of every frame."""
+        return list(self._pool.map(decode, batch.frames, batch.records))
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 @lru_cache(maxsize=4096)
@@ -61,21 +128,25 @@ def edge_gain(length: int, size: int) -> np.ndarray:
 
 def checked(planned: Iterable[PlannedBatch]) -> Iterator[PlannedBatch]:
     """The same batches; a JPEG that is cut short would end the whole graph without telling whose it was."""
-    from simplejpeg import decode_jpeg_header
-
     for batch in planned:
         for record, stored in zip(batch.records, batch.frames, strict=True):
-            for frame, data in stored.items():
-                if data[:2] != b"\xff\xd8" or data[-2:] != b"\xff\xd9":
-                    raise RunError(f"{record.id}, frame {frame}: the stored bytes are no complete JPEG")
-                try:
-                    size = tuple(decode_jpeg_header(data)[:2])
-                except ValueError as error:
-                    raise RunError(f"{record.id}, frame {frame}: the stored JPEG cannot be read ({error})") from None
-                # A box beyond the frame would be DALI's error, without a name, or black where it is padded.
-                if size != (record.height, record.width):
-                    raise RunError(
-                        f"{record.id}, frame {frame} has {size[0]}x{size[1]} pixels, "
-                        f"its record says {record.height}x{record.width}"
-                    )
+            if stored.codec not in STREAMS:
+                for number, unit in zip(stored.numbers, stored.units, strict=True):
+                    _check_jpeg(unit, record, number)
         yield batch
+
+
+def _check_jpeg(data: bytes, record: VideoRecord, frame: int) -> None:
+    from simplejpeg import decode_jpeg_header
+
+    if data[:2] != b"\xff\xd8" or data[-2:] != b"\xff\xd9":
+        raise RunError(f"{record.id}, frame {frame}: the stored bytes are no complete JPEG")
+    try:
+        size = tuple(decode_jpeg_header(data)[:2])
+    except ValueError as error:
+        raise RunError(f"{record.id}, frame {frame}: the stored JPEG cannot be read ({error})") from None
+    # A box beyond the frame would be DALI's error, without a name, or black where it is padded.
+    if size != (record.height, record.width):
+        raise RunError(
+            f"{record.id}, frame {frame} has {size[0]}x{size[1]} pixels, its record says {record.height}x{record.width}"
+        )

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_process.errors import RunError
-from data_process.records import VideoRecord
+from data_process.decoding import decode
 from pipelines.pixels import cut_clip
 from pipelines.plan import ClipFormat
 from pipelines.prefetch import UntilError
@@ -45,7 +44,7 @@ class HostExecutor:
         """Each batch with its V clips (b, 3, T, S, S) float32, contiguous in channels-last-3d.
 
         Raises:
-            RunError: for a JPEG that cannot be decoded or has another size than the record says.
+            RunError: for frames that cannot be decoded or have another size than the record says.
         """
         batches = UntilError(planned)
         running: deque[tuple[PlannedBatch, list[Tensor], list[Future[None]]]] = deque()
@@ -69,8 +68,7 @@ class HostExecutor:
         return batch, views, samples
 
     def _fill(self, batch: PlannedBatch, sample: int, views: list[Tensor]) -> None:
-        record = batch.records[sample]
-        decoded = {frame: decode(data, record, frame) for frame, data in batch.frames[sample].items()}
+        decoded = decode(batch.frames[sample], batch.records[sample])
         for clip, view in zip(batch.plans[sample].clips, views, strict=True):
             rows = cut_clip(decoded, clip, self._format.size).flatten(2).float()
             torch.addcmul(self._offset, rows, self._scale, out=view[sample].view(rows.shape))
@@ -105,23 +103,3 @@ def _single_threaded_pool(threads: int) -> ThreadPoolExecutor:
     started.wait()
     torch.set_num_threads(before)
     return pool
-
-
-def decode(data: bytes, record: VideoRecord, frame: int) -> np.ndarray:
-    """RGB pixels of a stored JPEG, (height, width, 3) uint8.
-
-    Raises:
-        RunError: for a JPEG that cannot be decoded or has another size than the record says.
-    """
-    import simplejpeg
-
-    try:
-        pixels = simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False)
-    except ValueError as error:
-        raise RunError(f"{record.id}, frame {frame}: the stored JPEG cannot be decoded ({error})") from None
-    if pixels.shape != (record.height, record.width, 3):
-        height, width = pixels.shape[:2]
-        raise RunError(
-            f"{record.id}, frame {frame} has {height}x{width} pixels, its record says {record.height}x{record.width}"
-        )
-    return pixels

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from data_process.errors import InputError
+from data_process.frames import EncodedFrames
 from data_process.records import VideoRecord
 from pipelines import order
 from pipelines.plan import DIGESTS, ClipFormat, Planner, SamplePlan, sample_rng
@@ -22,8 +23,8 @@ class VideoStore(Protocol):
 
     def __getitem__(self, index: int) -> VideoRecord: ...
 
-    def read_frames(self, index: int, frames: Sequence[int]) -> list[bytes]:
-        """Encoded frames in the order asked."""
+    def read_frames(self, index: int, frames: Sequence[int]) -> EncodedFrames:
+        """Some frames, each once, as they are stored."""
         ...
 
 
@@ -35,13 +36,13 @@ class PlannedBatch:
         index: (b,) int64, sample numbers.
         plans: b sample plans.
         records: b records.
-        frames: for each sample, frame number to encoded JPEG; each stored frame is read once.
+        frames: for each sample the stored frames that its clips need, each read once.
     """
 
     index: np.ndarray
     plans: tuple[SamplePlan, ...]
     records: tuple[VideoRecord, ...]
-    frames: tuple[dict[int, bytes], ...]
+    frames: tuple[EncodedFrames, ...]
 
     @cached_property
     def targets(self) -> dict[str, np.ndarray]:
@@ -145,5 +146,5 @@ def plan_batch(
         wanted = sorted({frame for clip in plan.clips for frame in clip.frames})
         plans.append(plan)
         records.append(record)
-        frames.append(dict(zip(wanted, videos.read_frames(index, wanted), strict=True)))
+        frames.append(videos.read_frames(index, wanted))
     return PlannedBatch(np.array(indices, dtype=np.int64), tuple(plans), tuple(records), tuple(frames))

@@ -76,7 +76,7 @@ def test_pictures_are_upright_and_not_enlarged(built):
             width = width * part / of
         scale = min(1.0, 64 / min(height, width))
         assert (record.height, record.width) == pytest.approx((height * scale, width * scale), abs=0.6), record.id
-        picture = Image.open(io.BytesIO(shards.read_frames(index, [record.num_frames - 1])[0]))
+        picture = Image.open(io.BytesIO(shards.read_frames(index, [record.num_frames - 1]).units[0]))
         assert picture.size == (record.width, record.height)
 
 
@@ -101,5 +101,5 @@ def test_no_frame_is_an_invented_copy(built):
     shards = ShardSet(built)
     for name in ("filetype_fixture.asf", "short_hamilton_clip", "filetype_fixture-null"):
         index = shards.index_of(name)
-        units = shards.read_frames(index, range(shards[index].num_frames))
+        units = shards.read_frames(index, range(shards[index].num_frames)).units
         assert np.mean([one == two for one, two in itertools.pairwise(units)]) < 0.1

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import simplejpeg
 
+from data_process.frames import EncodedFrames
 from data_process.records import VideoRecord
 from pipelines.draw import ColourJitter, clip_frames, random_area_box, random_start
 from pipelines.plan import Box, ClipFormat, ClipPlan, Photometric, SamplePlan
@@ -31,9 +32,11 @@ class MemoryShards:
     def labels(self) -> np.ndarray:
         return np.array([record.label for record in self.records])
 
-    def read_frames(self, index: int, frames: Sequence[int]) -> list[bytes]:
-        self.frames_read += frames
-        return [self.units[index][frame] for frame in frames]
+    def read_frames(self, index: int, frames: Sequence[int]) -> EncodedFrames:
+        numbers = tuple(sorted(set(frames)))
+        self.frames_read += numbers
+        units = self.units[index]
+        return EncodedFrames(self.records[index].codec, numbers, tuple(units[number] for number in numbers))
 
 
 def picture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:

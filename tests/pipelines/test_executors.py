@@ -12,9 +12,10 @@ import pytest
 import simplejpeg
 import torch
 
+from data_process.decoding import decode
 from data_process.errors import InputError, RunError
 from pipelines import host as host_module
-from pipelines.dali_feed import edge_gain
+from pipelines.dali_feed import edge_gain, stored_frames
 from pipelines.host import HostExecutor
 from pipelines.pixels import cut_clip
 from pipelines.plan import OPERATIONS, ClipFormat
@@ -61,8 +62,7 @@ def test_views_are_normalised_channels_last_tensors(videos: MemoryShards, make: 
         assert clip.dtype == torch.float32
         assert clip.is_contiguous(memory_format=torch.channels_last_3d)
         for sample in range(4):
-            record, stored = batch.records[sample], batch.frames[sample]
-            decoded = {frame: host_module.decode(data, record, frame) for frame, data in stored.items()}
+            decoded = decode(batch.frames[sample], batch.records[sample])
             pixels = cut_clip(decoded, batch.plans[sample].clips[view], 24).double() / 255.0
             expected = (pixels - torch.tensor(FORMAT.mean)) / torch.tensor(FORMAT.std)
             limit = 2.01 / 255.0 / min(FORMAT.std) if make is make_dali else 1e-5
@@ -98,8 +98,9 @@ def test_a_run_that_was_left_does_not_show_in_the_next(videos: MemoryShards, mak
 def broken(batch: PlannedBatch, damage: Callable[[bytes], bytes]) -> tuple[PlannedBatch, str]:
     """The batch with one frame of its third sample damaged, and how an error should call that frame."""
     frames = list(batch.frames)
-    number = max(frames[2])
-    frames[2] = {**frames[2], number: damage(frames[2][number])}
+    *others, last = frames[2].units
+    frames[2] = replace(frames[2], units=(*others, damage(last)))
+    number = frames[2].numbers[-1]
     return replace(batch, frames=tuple(frames)), f"{batch.records[2].id}, frame {number}"
 
 
@@ -146,11 +147,10 @@ def test_host_pixels_do_not_depend_on_the_number_of_threads(videos: MemoryShards
 
 def test_the_host_decodes_each_stored_frame_once(videos: MemoryShards, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[tuple[str, int]] = []
-    decode = host_module.decode
 
-    def counting(data, record, frame):
-        decoded.append((record.id, frame))
-        return decode(data, record, frame)
+    def counting(encoded, record):
+        decoded.extend((record.id, number) for number in encoded.numbers)
+        return decode(encoded, record)
 
     monkeypatch.setattr(host_module, "decode", counting)
     executor = HostExecutor(FORMAT, threads=2)
@@ -192,7 +192,7 @@ def test_dali_leaves_undeclared_operations_out_of_its_graph() -> None:
     def operators(operations: set[str]) -> str:
         clip_format = replace(FORMAT, operations=frozenset(operations))
         executor = DaliExecutor(clip_format, max_samples=1, threads=1)
-        return executor._build(Feed(iter(()), clip_format)).serialize().decode("latin-1")
+        return executor._build(Feed(iter(()), clip_format, "jpeg", stored_frames), "jpeg").serialize().decode("latin-1")
 
     plain = operators(set())
     for operation, name in (("rotate", "Rotate"), ("colour", "ColorTwist"), ("blur", "GaussianBlur"), ("flip", "Flip")):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.host import HostExecutor, decode
+from data_process.decoding import decode
+from pipelines.host import HostExecutor
 from pipelines.pixels import rotated_crop
 from pipelines.plan import OPERATIONS, Box, ClipPlan
 from pipelines.plan_sheet import VIEW_COLOURS, PlanSheetLayout, box_corners, draw_plan_sheet
@@ -20,7 +21,7 @@ def test_every_view_of_every_sample_stands_on_the_sheet() -> None:
     ((_, clips),) = executor.run([batch])
     executor.close()
     first = [plan.clips[0].frames[0] for plan in batch.plans]
-    stored = [decode(batch.frames[n][frame], batch.records[n], frame) for n, frame in enumerate(first)]
+    stored = [decode(batch.frames[n], batch.records[n])[frame] for n, frame in enumerate(first)]
     layout = PlanSheetLayout(frames=4, tile=32, source=100)
     sheet = np.asarray(draw_plan_sheet("a title", batch, clips, stored, clip_format, layout)).astype(int)
     for sample in range(3):

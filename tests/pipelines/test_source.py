@@ -77,7 +77,8 @@ def test_each_stored_frame_is_read_once_however_often_views_use_it() -> None:
     videos = generated(2)
     batch = plan_batch(videos, Planned(REPEATING), ClipFormat(2, 4, 8), [1], seed=0, epoch=0)
     assert videos.frames_read == [2, 4, 5]
-    assert batch.frames[0] == {frame: videos.units[1][frame] for frame in (2, 4, 5)}
+    assert batch.frames[0].numbers == (2, 4, 5)
+    assert batch.frames[0].units == tuple(videos.units[1][frame] for frame in (2, 4, 5))
 
 
 def test_plans_that_do_not_fit_format_or_video_are_refused(videos: MemoryShards) -> None:
