@@ -33,6 +33,7 @@ setup(
     extras_require={
         "dali": ["nvidia-dali-cuda130>=2.2,<3; sys_platform == 'linux'"],
         "dali-cuda12": ["nvidia-dali-cuda120>=2.2,<3; sys_platform == 'linux'"],
+        "video": ["av>=13,<20"],
         "flow": ["opencv-python-headless>=4.9,<6"],
         "report": ["matplotlib>=3.8,<4", "tensorboard>=2.16,<3"],
         "dev": [

@@ -1,4 +1,4 @@
-"""The ffmpeg program: finding it, the command that turns a video into JPEGs, and running it so that it ends."""
+"""The ffmpeg program: finding it, the commands that make frames of a video, and running it so that it ends."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ import re
 import signal
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
+from typing import IO
 
 from data_process.errors import InputError
+
+_TICKS = 1_000_000
+"""A second, in the unit of frames' times."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ def version() -> str:
     return printed.splitlines()[0].split(" Copyright")[0]
 
 
-def run(command: list[str], *, limit_s: float, pass_fd: int | None = None) -> Finished:
+def run(command: list[str], *, limit_s: float, pass_fds: tuple[int, ...] = ()) -> Finished:
     """Run ffmpeg in its own process group; at the time limit the whole group is killed."""
     process = subprocess.Popen(
         command,
@@ -80,7 +86,7 @@ def run(command: list[str], *, limit_s: float, pass_fd: int | None = None) -> Fi
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
-        pass_fds=() if pass_fd is None else (pass_fd,),
+        pass_fds=pass_fds,
     )
     try:
         output, errors = process.communicate(timeout=limit_s)
@@ -100,55 +106,94 @@ def _clean(errors: bytes) -> tuple[str, ...]:
     return tuple(re.sub(r" @ 0x[0-9a-f]+", "", line) for line in lines if line)
 
 
-def decode(
-    path: Path, *, size: tuple[int, int], keep_every: int, quality: int, max_bytes: int, limit_s: float
-) -> Finished:
-    """JPEGs of a video's frames, back to back, and their times.
+@dataclass(frozen=True)
+class Picture:
+    """What is made of every frame of a video.
 
-    Real frames only: the default rate mode would repeat or drop frames of files with a variable rate or a late start.
+    Attributes:
+        size: (height, width) after rotation and pixel-aspect correction.
+        keep_every: 1 keeps all frames, 2 every second one, ...
+        limit_s: seconds after which ffmpeg is killed.
+        max_bytes: the output stops there.
+    """
+
+    size: tuple[int, int]
+    keep_every: int
+    limit_s: float
+    max_bytes: int
+
+
+def to_jpegs(path: Path, picture: Picture, *, quality: int) -> Finished:
+    """JPEGs of a video's frames, back to back, and their times; `quality` is ffmpeg's q:v, 2 is best."""
+    options = {"c:v": "mjpeg", "q:v": quality, "pix_fmt": "yuvj420p", "flags:v": "+bitexact", "f": "image2pipe"}
+    return _run(path, picture, options)
+
+
+def to_grey(path: Path, picture: Picture, target: IO[bytes]) -> Finished:
+    """Grey pixels of a video's frames, height x width bytes each, into an open file; and the frames' times."""
+    return _run(path, picture, {"c:v": "rawvideo", "pix_fmt": "gray", "f": "rawvideo"}, target)
+
+
+def to_mp4(path: Path, picture: Picture, *, rate: Fraction, crf: int, group: int) -> Finished:
+    """One file of H.264 without B-frames, frame k at time k / rate (to a microsecond a frame), and the frames' own
+    times.
+
+    One thread, because x264's output depends on their number. The index stands in front, so that a reader needs no
+    second look; that takes a seekable target.
 
     Args:
         path: the video.
-        size: (height, width) of the JPEGs, after rotation and pixel-aspect correction.
-        keep_every: 1 keeps all frames, 2 every second one, ...
-        quality: ffmpeg's q:v, 2 is best.
-        max_bytes: the output stops there.
-        limit_s: seconds after which ffmpeg is killed.
+        picture: what is kept; sizes must be even.
+        rate: frames per second that the file says.
+        crf: x264's quality, 0 is lossless; 18 to 24 are usual.
+        group: frames from one key frame to the next.
     """
+    step = round(_TICKS / rate)
+    options = {
+        "c:v": "libx264", "preset": "veryfast", "crf": crf, "g": group, "keyint_min": group, "sc_threshold": 0,
+        "bf": 0, "pix_fmt": "yuv420p", "flags:v": "+bitexact+cgop", "fflags": "+bitexact", "map_metadata": -1,
+        # Behind the encoder, since times that vary would make a file whose frames cannot be found by number.
+        "bsf:v": f"setts=ts=N*{step}:duration={step}",
+        "movflags": "+faststart", "f": "mp4",
+    }  # fmt: skip
+    with tempfile.TemporaryFile() as target:
+        finished = _run(path, picture, options, target)
+        target.seek(0)
+        return replace(finished, output=target.read())
+
+
+def _run(path: Path, picture: Picture, options: Mapping[str, object], target: IO[bytes] | None = None) -> Finished:
+    """Run to standard output or into an open file, with the frames' times."""
     with tempfile.TemporaryFile() as times:
-        command = _jpeg_command(path, size, keep_every, quality, max_bytes, times_fd=times.fileno())
-        finished = run(command, limit_s=limit_s, pass_fd=times.fileno())
+        fds = (times.fileno(),) if target is None else (times.fileno(), target.fileno())
+        name = "pipe:1" if target is None else f"/proc/self/fd/{target.fileno()}"
+        command = _command(path, picture, options, name, times_fd=times.fileno())
+        finished = run(command, limit_s=picture.limit_s, pass_fds=fds)
         times.seek(0)
         return replace(finished, times=tuple(int(line) for line in times.read().split()))
 
 
-def _jpeg_command(
-    path: Path, size: tuple[int, int], keep_every: int, quality: int, max_bytes: int, *, times_fd: int
-) -> list[str]:
+def _command(path: Path, picture: Picture, options: Mapping[str, object], target: str, *, times_fd: int) -> list[str]:
+    """Real frames only: the default rate mode would repeat or drop frames of variable rates and late starts."""
     import ffmpeg
 
     # An absolute path behind file: keeps names with a leading dash, a colon or a bracket from being read as options.
     stream = ffmpeg.input(f"file:{path.resolve()}", threads=1)["V:0"]
-    if keep_every > 1:
-        stream = stream.filter("select", f"not(mod(n,{keep_every}))")
-    stream = stream.filter("scale", size[1], size[0], flags="bicubic+accurate_rnd+bitexact").filter("setsar", 1)
-    # The encoder refuses a time stamp that does not grow, which variable rates and damaged files have.
+    if picture.keep_every > 1:
+        stream = stream.filter("select", f"not(mod(n,{picture.keep_every}))")
+    height, width = picture.size
+    stream = stream.filter("scale", width, height, flags="bicubic+accurate_rnd+bitexact").filter("setsar", 1)
+    # The encoders refuse a time stamp that does not grow, which variable rates and damaged files have.
     stream = stream.filter("settb", "AVTB").filter(
         "setpts", "st(0,if(isnan(PTS),0,PTS));if(eq(N,0),ld(0),max(ld(0),PREV_OUTPTS+1))"
     )
-    options = {
-        "enc_time_base": "1:1000000",
+    every = {
+        "enc_time_base": f"1:{_TICKS}",
         "fps_mode": "passthrough",
-        "c:v": "mjpeg",
-        "q:v": quality,
-        "pix_fmt": "yuvj420p",
-        "flags:v": "+bitexact",
         "threads": 1,
-        "fs": max_bytes,
-        "f": "image2pipe",
+        "fs": picture.max_bytes,
         "stats_enc_pre": f"pipe:{times_fd}",
         "stats_enc_pre_fmt": "{pts}",
     }
-    output = ffmpeg.output(stream, "pipe:1", **options)
-    output = output.global_args("-nostdin", "-nostats", "-v", "error")
+    output = ffmpeg.output(stream, target, **options, **every).global_args("-nostdin", "-nostats", "-v", "error", "-y")
     return [str(word) for word in ffmpeg.compile(output, cmd=executable())]

@@ -22,8 +22,8 @@ class StreamError(ValueError):
 def decode_stream(data: bytes, numbers: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
     """Frames of a file by number, as (number, (height, width, 3) uint8 RGB).
 
-    Frame k stands at time k / rate, as `ffmpeg.encode_mp4` writes it. The decoder jumps to a key frame only where that
-    saves frames, and every frame is known by its own time: a wrong jump is an error, not another picture.
+    All frames last equally long, as `ffmpeg.to_mp4` writes them. The decoder jumps to a key frame only where that saves
+    frames, and every frame is known by its own time: a wrong jump is an error, not another picture.
 
     Args:
         data: the file.
@@ -36,7 +36,7 @@ def decode_stream(data: bytes, numbers: Sequence[int]) -> Iterator[tuple[int, np
     av = _pyav()
     try:
         with av.open(io.BytesIO(data), metadata_errors="ignore") as container:
-            yield from _frames(container, list(numbers))
+            yield from _frames(av, container, list(numbers))
     except av.FFmpegError as error:
         raise StreamError(str(error)) from None
 
@@ -66,13 +66,17 @@ def _pyav() -> Any:
     return av
 
 
-def _frames(container: Any, wanted: list[int]) -> Iterator[tuple[int, np.ndarray]]:
-    if not container.streams.video:
+def _frames(av: Any, container: Any, wanted: list[int]) -> Iterator[tuple[int, np.ndarray]]:
+    if not container.streams.video or not container.streams.video[0].frames:
         raise StreamError("the file holds no video")
     stream = container.streams.video[0]
     # Threads of the decoder would delay the first frame by one a thread; other clips keep the cores busy.
     stream.codec_context.thread_count = 1
-    ticks = 1 / (Fraction(stream.average_rate) * stream.time_base)
+    ticks = Fraction(stream.duration, stream.frames)
+    # Without accurate rounding the conversion to RGB is a level too dark.
+    kind = av.video.reformatter.Interpolation
+    exact = kind.BILINEAR | kind.ACCURATE_RND | kind.FULL_CHR_H_INT
+    convert = av.video.reformatter.VideoReformatter()
     decoded, place = None, -1
     for number in wanted:
         if decoded is None or number // GROUP > (place + 1) // GROUP:
@@ -84,4 +88,4 @@ def _frames(container: Any, wanted: list[int]) -> Iterator[tuple[int, np.ndarray
                 break
         if place != number:
             raise StreamError(f"frame {number} is not there")
-        yield number, frame.to_ndarray(format="rgb24")
+        yield number, convert.reformat(frame, format="rgb24", interpolation=exact, threads=1).to_ndarray()

@@ -1,16 +1,17 @@
-"""One video file to JPEG frames, or to the reason why not."""
+"""One video file to what is stored of it, or to the reason why not."""
 
 from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
+from typing import get_args
 
-from data_process import ffmpeg
+from data_process.encoders import ENCODERS, Encoded, checked_quality
 from data_process.errors import InputError
-from data_process.ffmpeg import Finished
-from data_process.jpeg_stream import split_jpegs
+from data_process.ffmpeg import Finished, Picture
+from data_process.optical_flow import Algorithm
 from data_process.outcome import TRANSIENT, Quarantined, Stored
 from data_process.probe import StreamFacts, probe
 from data_process.records import RecordHeader, describe_units
@@ -28,28 +29,50 @@ _TAIL_LENGTH = 400
 
 
 @dataclass(frozen=True)
+class FlowConfig:
+    """How optical flow is computed and stored.
+
+    Attributes:
+        algorithm: dis, dis-fast, farneback or tvl1.
+        bound: displacements beyond so many pixels either way are cut.
+    """
+
+    algorithm: Algorithm = "dis"
+    bound: float = 20.0
+
+    def __post_init__(self) -> None:
+        if self.algorithm not in get_args(Algorithm):
+            raise InputError(f"flow {self.algorithm}: expected one of {', '.join(get_args(Algorithm))}")
+        if not self.bound > 0:
+            raise InputError(f"bound {self.bound}: expected pixels above 0")
+
+
+@dataclass(frozen=True)
 class TranscodeConfig:
     """What decides the stored bytes, beside the videos and the ffmpeg build.
 
     Attributes:
         short_side: pixels; larger videos are scaled down to it, smaller ones keep their size.
-        quality: JPEG scale of ffmpeg, 2 (best) to 31.
+        codec: jpeg, mp4 (H.264, one file a video) or flow-jpeg (optical flow).
+        quality: on the codec's scale: q:v of ffmpeg's JPEGs (3), crf of x264 (21), quality of flow's JPEGs (90).
         nominal_fps: of videos at about twice, three times, ... this rate every second, third, ... frame is kept.
-        min_frames: videos with fewer stored frames are quarantined.
+        min_frames: videos with fewer frames are quarantined.
         strict: quarantine degraded videos, too.
+        flow: of the codec flow-jpeg.
     """
 
     short_side: int = 256
-    quality: int = 3
+    codec: str = "jpeg"
+    quality: int | None = None
     nominal_fps: float = 30.0
     min_frames: int = 16
     strict: bool = False
+    flow: FlowConfig = field(default_factory=FlowConfig)
 
     def __post_init__(self) -> None:
         if self.short_side < 1 or self.min_frames < 1:
             raise InputError(f"short side {self.short_side}, min frames {self.min_frames}: both must be at least 1")
-        if not 1 <= self.quality <= 31:
-            raise InputError(f"quality {self.quality}: ffmpeg's JPEG scale runs from 1 (best) to 31")
+        object.__setattr__(self, "quality", checked_quality(self.codec, self.quality))
         if not self.nominal_fps > 0:
             raise InputError(f"nominal fps {self.nominal_fps}: expected a rate above 0")
 
@@ -82,34 +105,32 @@ def _attempt(video: SourceVideo, label: int, config: TranscodeConfig, *, limit_f
     size = facts.stored_size(config.short_side)
     if max(size) > _MAX_SIDE:
         return Quarantined("bad_size", f"its pixel aspect {facts.aspect} makes it {size[1]} x {size[0]} pixels")
+    if ENCODERS[config.codec].even:
+        size = max(2, size[0] // 2 * 2), max(2, size[1] // 2 * 2)
     limit_s = limit_factor * max(60.0, 10.0 * (facts.duration or 0.0))
-    keep_every = _keep_every(facts.rate or Fraction(0), config)
-    finished, timing = _decode(video, facts, config, size, keep_every, limit_s)
-    if finished.status == 0 and (needed := _keep_every(timing.rate * keep_every, config)) != keep_every:
+    picture = Picture(size, _keep_every(facts.rate or Fraction(0), config), limit_s, _MAX_BYTES)
+    encoded, timing = _encode(video, facts, config, picture)
+    needed = _keep_every(timing.rate * picture.keep_every, config)
+    if encoded.finished.status == 0 and needed != picture.keep_every:
         # The header was wrong about the rate.
-        keep_every = needed
-        finished, timing = _decode(video, facts, config, size, keep_every, limit_s)
-    if finished.status is None:
+        picture = replace(picture, keep_every=needed)
+        encoded, timing = _encode(video, facts, config, picture)
+    if encoded.finished.status is None:
         return Quarantined("timeout", f"no end after {limit_s:.0f} s", facts=facts.described())
-    return _judge(video, label, config, facts, finished, timing, keep_every=keep_every, size=size, num_bytes=num_bytes)
+    return _judge(video, label, config, facts, encoded, timing, picture, num_bytes=num_bytes)
 
 
 def _keep_every(rate: Fraction, config: TranscodeConfig) -> int:
     return max(1, math.floor(rate / Fraction(config.nominal_fps) + Fraction(1, 2)))
 
 
-def _decode(
-    video: SourceVideo,
-    facts: StreamFacts,
-    config: TranscodeConfig,
-    size: tuple[int, int],
-    keep_every: int,
-    limit_s: float,
-) -> tuple[Finished, Timing]:
-    finished = ffmpeg.decode(
-        video.path, size=size, keep_every=keep_every, quality=config.quality, max_bytes=_MAX_BYTES, limit_s=limit_s
-    )
-    return finished, measure_timing(finished.times, facts.rate / keep_every if facts.rate else None)
+def _encode(
+    video: SourceVideo, facts: StreamFacts, config: TranscodeConfig, picture: Picture
+) -> tuple[Encoded, Timing]:
+    rate = facts.rate / picture.keep_every if facts.rate else None
+    settings = {"quality": config.quality, "algorithm": config.flow.algorithm, "bound": config.flow.bound}
+    encoded = ENCODERS[config.codec].encode(video.path, picture, rate, settings)
+    return encoded, measure_timing(encoded.finished.times, rate)
 
 
 def _no_stream(messages: tuple[str, ...]) -> Quarantined:
@@ -128,51 +149,48 @@ def _judge(
     label: int,
     config: TranscodeConfig,
     facts: StreamFacts,
-    finished: Finished,
+    encoded: Encoded,
     timing: Timing,
+    picture: Picture,
     *,
-    keep_every: int,
-    size: tuple[int, int],
     num_bytes: int,
 ) -> Stored | Quarantined:
-    try:
-        units = list(split_jpegs(finished.output))
-        problem = ""
-    except ValueError as error:
-        units, problem = [], str(error)
-    covered = _covered(facts, timing, len(units) * keep_every)
-    reason = _reason_to_refuse(finished, len(units), covered, problem, config.min_frames)
+    finished = encoded.finished
+    covered = _covered(facts, timing, encoded.num_decoded * picture.keep_every)
+    # Flow needs one frame more than it gives.
+    least = max(config.min_frames, encoded.num_decoded - encoded.num_frames + 1)
+    reason = _reason_to_refuse(encoded, covered, least)
     complaint = _complaint(finished, covered)
     if not reason and complaint and config.strict:
         reason = "degraded", complaint
     if reason:
-        return Quarantined(*reason, status=finished.status, frames=len(units), facts=facts.described())
-    sizes, crcs = describe_units(units)
+        return Quarantined(*reason, status=finished.status, frames=encoded.num_decoded, facts=facts.described())
+    sizes, crcs = describe_units(encoded.units)
     header = RecordHeader(
         id=video.id,
         label=label,
         split=video.split,
-        codec="jpeg",
-        width=size[1],
-        height=size[0],
+        codec=config.codec,
+        width=picture.size[1],
+        height=picture.size[0],
         fps=(timing.rate.numerator, timing.rate.denominator),
-        num_frames=len(units),
+        num_frames=encoded.num_frames,
         unit_sizes=sizes,
         unit_crcs=crcs,
         source=facts.described() | {"bytes": num_bytes, "vfr": timing.is_variable},
         state="degraded" if complaint else "ok",
+        extra=encoded.extra,
     )
-    return Stored(header, units, ({"degraded": complaint} if complaint else {}) | _remarks(header))
+    return Stored(header, encoded.units, ({"degraded": complaint} if complaint else {}) | _remarks(header))
 
 
-def _reason_to_refuse(
-    finished: Finished, frames: int, covered: float, problem: str, min_frames: int
-) -> tuple[str, str] | None:
+def _reason_to_refuse(encoded: Encoded, covered: float, min_frames: int) -> tuple[str, str] | None:
+    finished, frames = encoded.finished, encoded.num_decoded
     if finished.status is not None and finished.status < 0:
         return "decoder_crash", f"ffmpeg ended by signal {-finished.status}"
     if not frames:
-        return "unreadable", problem or _tail(finished.messages) or "no frame came out"
-    if len(finished.output) >= _MAX_BYTES:
+        return "unreadable", encoded.problem or _tail(finished.messages) or "no frame came out"
+    if sum(map(len, encoded.units)) >= _MAX_BYTES:
         return "too_long", f"more than {_MAX_BYTES >> 20} MiB of frames; cut the video into parts"
     if covered < _USABLE:
         return "truncated", f"{frames} frames cover {covered:.0%} of the announced time"
@@ -183,8 +201,9 @@ def _reason_to_refuse(
 
 def _remarks(header: RecordHeader) -> dict[str, str]:
     remarks = {}
-    per_pixel = float(header.unit_sizes.mean()) / (header.width * header.height)
-    if per_pixel < _FLAT_BYTES_PER_PIXEL:
+    per_pixel = float(header.unit_sizes.sum()) / (header.num_frames * header.width * header.height)
+    # Streams and flow are small wherever little moves, which is no fault.
+    if header.codec == "jpeg" and per_pixel < _FLAT_BYTES_PER_PIXEL:
         remarks["flat"] = f"{per_pixel:.3f} bytes per pixel: the pictures hold hardly anything"
     if min(header.width, header.height) < _SMALL_SIDE:
         remarks["small"] = f"only {header.width} x {header.height} pixels"

@@ -178,12 +178,12 @@ class VideoDecoder:
         from nvidia.dali.pipeline import Pipeline
 
         dtypes: Any = types
+        self._device = device
         self._given: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
         self._pipeline = Pipeline(exec_dynamic=True, **{**options, "prefetch_queue_depth": 1})
         with self._pipeline:
             data, numbers = fn.external_source(
                 source=lambda: self._given, num_outputs=2, batch=True, dtype=[dtypes.UINT8, dtypes.INT32], ndim=1,
-                prefetch_queue_depth=1,
             )  # fmt: skip
             self._pipeline.set_outputs(fn.decoders.video(data, device=device, frames=numbers))
         self._pipeline.build()
@@ -194,8 +194,9 @@ class VideoDecoder:
         numbers = [np.array(stored.numbers, dtype=np.int32) for stored in batch.frames]
         self._given = videos, numbers
         (output,) = self._pipeline.run()
-        clips = [torch.from_dlpack(output[sample]) for sample in range(len(videos))]
+        # On the GPU nothing is copied; tensors of the CPU DALI would not take.
+        handed_on = torch.from_dlpack if self._device == "mixed" else np.array
         return [
-            dict(zip(stored.numbers, clip.unbind(), strict=True))
-            for stored, clip in zip(batch.frames, clips, strict=True)
+            dict(zip(stored.numbers, handed_on(output[sample]), strict=True))
+            for sample, stored in enumerate(batch.frames)
         ]

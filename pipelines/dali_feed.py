@@ -13,7 +13,7 @@ import numpy as np
 
 from data_process.decoding import decode
 from data_process.errors import InputError, RunError
-from data_process.frames import STREAMS
+from data_process.frames import STREAMS, EncodedFrames
 from data_process.records import VideoRecord
 from pipelines.plan import PARAMETERS, ClipFormat, ClipPlan
 from pipelines.source import PlannedBatch
@@ -94,6 +94,11 @@ def stored_frames(batch: PlannedBatch) -> list[Frames]:
     ]
 
 
+def _decoded(stored: EncodedFrames, record: VideoRecord) -> Frames:
+    # Decoders pad their rows, which DALI does not take.
+    return {number: np.ascontiguousarray(pixels) for number, pixels in decode(stored, record).items()}
+
+
 class HostDecoder:
     """Decodes on the CPU, a sample a thread, what the graph cannot."""
 
@@ -102,7 +107,7 @@ class HostDecoder:
 
     def __call__(self, batch: PlannedBatch) -> list[Frames]:
         """Pixels of every frame."""
-        return list(self._pool.map(decode, batch.frames, batch.records))
+        return list(self._pool.map(_decoded, batch.frames, batch.records))
 
     def close(self) -> None:
         """End the threads."""

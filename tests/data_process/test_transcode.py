@@ -177,7 +177,7 @@ def test_a_header_that_claims_too_many_pixels_is_not_decoded(tmp_path, monkeypat
     path = write_video(tmp_path / "x.mp4")
     claimed = replace(probe(path), **claim)
     monkeypatch.setattr("data_process.transcode.probe", lambda path: claimed)
-    monkeypatch.setattr(ffmpeg, "decode", lambda *args, **options: pytest.fail("it was decoded"))
+    monkeypatch.setattr(ffmpeg, "to_jpegs", lambda *args, **options: pytest.fail("it was decoded"))
     assert outcome_of(path).code == "bad_size"
 
 
@@ -234,8 +234,8 @@ def test_reasons_of_the_moment_are_tried_three_times_with_doubled_limits(tmp_pat
     path = write_video(tmp_path / "x.mp4")
     real, limits = ffmpeg.run, []
 
-    def fake(command, *, limit_s, pass_fd=None):
-        if pass_fd is None:
+    def fake(command, *, limit_s, pass_fds=()):
+        if not pass_fds:
             return real(command, limit_s=limit_s)  # the probe
         limits.append(limit_s)
         return finished
@@ -250,9 +250,9 @@ def test_a_second_try_that_works_is_stored(tmp_path, monkeypatch):
     path = write_video(tmp_path / "x.mp4")
     expected, real, calls = outcome_of(path), ffmpeg.run, []
 
-    def fails_once(command, *, limit_s, pass_fd=None):
+    def fails_once(command, *, limit_s, pass_fds=()):
         calls.append(command)
-        return Finished(-9, b"", ()) if len(calls) == 2 else real(command, limit_s=limit_s, pass_fd=pass_fd)
+        return Finished(-9, b"", ()) if len(calls) == 2 else real(command, limit_s=limit_s, pass_fds=pass_fds)
 
     monkeypatch.setattr(ffmpeg, "run", fails_once)
     assert outcome_of(path).units == expected.units

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import simplejpeg
 
-from data_process.frames import EncodedFrames
+from data_process.frames import STREAMS, EncodedFrames
 from data_process.records import VideoRecord
 from pipelines.draw import ColourJitter, clip_frames, random_area_box, random_start
 from pipelines.plan import Box, ClipFormat, ClipPlan, Photometric, SamplePlan
@@ -35,8 +35,8 @@ class MemoryShards:
     def read_frames(self, index: int, frames: Sequence[int]) -> EncodedFrames:
         numbers = tuple(sorted(set(frames)))
         self.frames_read += numbers
-        units = self.units[index]
-        return EncodedFrames(self.records[index].codec, numbers, tuple(units[number] for number in numbers))
+        codec, units = self.records[index].codec, self.units[index]
+        return EncodedFrames(codec, numbers, tuple(units if codec in STREAMS else (units[one] for one in numbers)))
 
 
 def picture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
