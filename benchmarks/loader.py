@@ -25,11 +25,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from data_process.cores import available_cores
 from data_process.records import VideoRecord
 from data_process.shard_writer import write_dataset
 from data_process.shards import ShardSet
 from pipelines.draw import ColourJitter, clip_frames, looped, random_area_box, random_start
-from pipelines.loader import PipelineConfig, available_cores, build_loader
+from pipelines.loader import PipelineConfig, build_loader
 from pipelines.plan import ClipFormat, ClipPlan, SamplePlan
 from pipelines.source import ClipSource
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from data_process import ffmpeg
 from data_process.build_plan import BuildPlan, agree_on_plan, make_plan, manifest_lines
+from data_process.cores import available_cores
 from data_process.errors import InputError, RunError
 from data_process.index import read_header_at, record_positions, write_index
 from data_process.lmdb_pages import PageFormatError, read_layout
@@ -189,7 +190,7 @@ def _count_kept(out: Path, number: int, summary: BuildSummary) -> None:
 
 
 def _build_shards(out: Path, plan: BuildPlan, numbers: list[int], config: BuildConfig, summary: BuildSummary) -> None:
-    jobs = config.jobs or len(os.sched_getaffinity(0))
+    jobs = config.jobs or available_cores()
     positions = [position for number in numbers for position in plan.shard(number)]
     with (
         show_progress("build", len(positions), unit="videos") as progress,

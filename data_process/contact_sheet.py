@@ -134,13 +134,29 @@ def _fitted(pixels: np.ndarray, tile: int) -> Image.Image:
     """A frame scaled to fit a square; whole-number enlargement keeps small frames sharp."""
     from PIL import Image
 
-    picture = Image.fromarray(pixels)
+    picture = Image.fromarray(pixels) if pixels.shape[2] == 3 else flow_picture(pixels)
     longest = max(picture.size)
     if longest * 2 <= tile:
         factor = tile // longest
         return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
     picture.thumbnail((tile, tile), Image.Resampling.BICUBIC)
     return picture
+
+
+def flow_picture(levels: np.ndarray) -> Image.Image:
+    """Optical flow in colours: the hue is the direction, right is red; paler is slower, white does not move.
+
+    Args:
+        levels: (height, width, 2) uint8, u and v around 128; a quarter of the bound has the full colour.
+    """
+    import numpy as np
+    from PIL import Image
+
+    u, v = (levels[:, :, component].astype(np.float32) - 128.0 for component in (0, 1))
+    direction = np.arctan2(-v, u) % (2 * np.pi)
+    speed = np.minimum(np.hypot(u, v) / 32.0, 1.0)
+    wheel = np.stack([255 * direction / (2 * np.pi), 255 * speed, np.full_like(u, 255)], axis=2)
+    return Image.fromarray(wheel.astype(np.uint8), "HSV").convert("RGB")
 
 
 def _wrapped(text: str, font: Font, room: int, *, lines: int) -> list[str]:

@@ -48,12 +48,14 @@ class Encoder:
         qualities: lowest and highest number, and what they mean.
         encode: (path, picture, rate or None, settings) to units.
         even: whether pictures need even sides.
+        smallest: shortest side of a picture that it takes, pixels.
     """
 
     quality: int
     qualities: tuple[int, int, str]
     encode: Callable[[Path, Picture, Fraction | None, Mapping[str, Any]], Encoded]
     even: bool = False
+    smallest: int = 1
 
 
 def _jpeg(path: Path, picture: Picture, rate: Fraction | None, settings: Mapping[str, Any]) -> Encoded:
@@ -93,7 +95,7 @@ def _flow(path: Path, picture: Picture, rate: Fraction | None, settings: Mapping
 ENCODERS = {
     "jpeg": Encoder(3, (1, 31, "ffmpeg's JPEG scale runs from 1 (best) to 31"), _jpeg),
     "mp4": Encoder(21, (0, 51, "x264's scale runs from 0 (without loss) to 51"), _mp4, even=True),
-    "flow-jpeg": Encoder(90, (1, 100, "the JPEG scale of flow runs from 1 to 100 (best)"), _flow),
+    "flow-jpeg": Encoder(90, (1, 100, "the JPEG scale of flow runs from 1 to 100 (best)"), _flow, smallest=16),
 }
 
 

@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from data_process.cores import available_cores
 from data_process.errors import InputError, RunError
 from data_process.motion_poses import CLASSES
 from data_process.motion_world import LEVELS, render
@@ -110,17 +111,12 @@ def write_motion_set(out: Path, config: MotionSetConfig, *, jobs: int | None = N
         left = [item for item in config.items if not (out / item.path).exists()]
         for folder in {(out / item.path).parent for item in left}:
             folder.mkdir(parents=True, exist_ok=True)
-        _write_all(out, config, left, jobs or usable_cores())
+        _write_all(out, config, left, jobs or available_cores())
     except OSError as error:
         raise RunError(
             f"writing the motion set to {out} failed: {error}; finished videos are kept, the same command goes on"
         ) from error
     return len(left)
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on, which a container or a scheduler may have made fewer than the machine's."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _claim(out: Path, config: MotionSetConfig) -> None:

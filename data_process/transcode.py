@@ -105,6 +105,8 @@ def _attempt(video: SourceVideo, label: int, config: TranscodeConfig, *, limit_f
     size = facts.stored_size(config.short_side)
     if max(size) > _MAX_SIDE:
         return Quarantined("bad_size", f"its pixel aspect {facts.aspect} makes it {size[1]} x {size[0]} pixels")
+    if min(size) < ENCODERS[config.codec].smallest:
+        return Quarantined("bad_size", f"{size[1]} x {size[0]} pixels are too few for {config.codec}")
     if ENCODERS[config.codec].even:
         size = max(2, size[0] // 2 * 2), max(2, size[1] // 2 * 2)
     limit_s = limit_factor * max(60.0, 10.0 * (facts.duration or 0.0))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from data_process.cores import available_cores
 from data_process.errors import InputError
 from engine.atomic import replacing
 from engine.checkpoint import RunFacts
@@ -20,7 +21,7 @@ from launch.config import LoadedRun
 from launch.env import check_network, check_one_checkout, rank_variables
 from launch.requeue import leave_stopped, seconds_left
 from models.method import DatasetFacts
-from pipelines.loader import available_cores, build_loader
+from pipelines.loader import build_loader
 
 _LOG = logging.getLogger(__name__)
 _STOPS = {

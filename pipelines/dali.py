@@ -18,7 +18,7 @@ from data_process.decoding import decode
 from data_process.errors import InputError, RunError
 from data_process.frames import STREAMS
 from pipelines.dali_feed import Feed, Frames, HostDecoder, checked, stored_frames
-from pipelines.dali_graph import augment
+from pipelines.dali_graph import augment, flow_picture
 from pipelines.plan import ClipFormat
 from pipelines.prefetch import UntilError
 from pipelines.source import PlannedBatch
@@ -65,7 +65,7 @@ class DaliExecutor:
         self._host_decoder: HostDecoder | None = None
 
     def run(self, planned: Iterable[PlannedBatch]) -> Generator[tuple[PlannedBatch, tuple[Tensor, ...]], None, None]:
-        """Each batch with its V clips (b, 3, T, S, S) float32, contiguous in channels-last-3d.
+        """Each batch with its V clips (b, C, T, S, S) float32, contiguous in channels-last-3d.
 
         Every run has a graph of its own, since one that was left in the middle still holds the old batches.
 
@@ -128,9 +128,10 @@ class DaliExecutor:
             )
             pixels = given
             if codec not in STREAMS:
-                pixels = fn.decoders.image(
-                    given, device=self._decode, output_type=dtypes.RGB, jpeg_fancy_upsampling=True
-                )
+                kind = dtypes.GRAY if self._format.modality == "flow" else dtypes.RGB
+                pixels = fn.decoders.image(given, device=self._decode, output_type=kind, jpeg_fancy_upsampling=True)
+            if self._format.modality == "flow":
+                pixels = flow_picture(nvidia.dali, pixels)
             if self._gpu:
                 pixels, down, across = pixels.gpu(), down.gpu(), across.gpu()
             pipeline.set_outputs(augment(nvidia.dali, pixels, row, down * across, self._format))

@@ -17,9 +17,11 @@ from data_process.frames import STREAMS, EncodedFrames
 from data_process.records import VideoRecord
 from pipelines.plan import PARAMETERS, ClipFormat, ClipPlan
 from pipelines.source import PlannedBatch
+from pipelines.vectors import vector_map
 
 COLUMN = {name: number for number, name in enumerate((*PARAMETERS, "margin"))}
-"""Places in the parameter row of a frame; the last one is the pixels of zeros that a resize reads around the crop."""
+"""Places in the parameter row of a frame; the last one is the pixels of zeros that a resize reads around the crop. Rows
+of flow go on with the four numbers of the map of its vectors."""
 
 
 Frames = Mapping[int, Any]
@@ -44,7 +46,7 @@ class Feed:
         frames_of: Callable[[PlannedBatch], list[Frames]],
     ) -> None:
         self._planned, self._num_views, self._size = planned, clip_format.num_views, clip_format.size
-        self._codec, self._frames_of = codec, frames_of
+        self._codec, self._frames_of, self._is_flow = codec, frames_of, clip_format.modality == "flow"
         self._waiting: dict[str, deque[PlannedBatch]] = {"rows": deque(), "frames": deque()}
         self.taken: deque[PlannedBatch] = deque()
 
@@ -56,7 +58,13 @@ class Feed:
         margin = np.ceil(np.maximum(sides.max(axis=1, keepdims=True) / self._size, 1.0))
         down, across = (np.stack([edge_gain(int(side), self._size) for side in column]) for column in sides.T)
         gains = down.reshape(-1, self._size, 1, 1), across.reshape(-1, 1, self._size, 1)
-        return np.concatenate([rows, margin], axis=1, dtype=np.float32), *gains
+        columns = [rows, margin]
+        if self._is_flow:
+            maps = [vector_map(clip, self._size).reshape(1, 4) for _, clip in self._clips(batch)]
+            columns.append(
+                np.repeat(np.concatenate(maps), [len(clip.frames) for _, clip in self._clips(batch)], axis=0)
+            )
+        return np.concatenate(columns, axis=1, dtype=np.float32), *gains
 
     def frames(self) -> list[Any]:
         """The N frames of a batch, in the order of their rows."""
@@ -147,9 +155,10 @@ def _check_jpeg(data: bytes, record: VideoRecord, frame: int) -> None:
     if data[:2] != b"\xff\xd8" or data[-2:] != b"\xff\xd9":
         raise RunError(f"{record.id}, frame {frame}: the stored bytes are no complete JPEG")
     try:
-        size = tuple(decode_jpeg_header(data)[:2])
+        height, width = map(int, decode_jpeg_header(data)[:2])
     except ValueError as error:
         raise RunError(f"{record.id}, frame {frame}: the stored JPEG cannot be read ({error})") from None
+    size = (height // 2 if record.codec == "flow-jpeg" else height), width
     # A box beyond the frame would be DALI's error, without a name, or black where it is padded.
     if size != (record.height, record.width):
         raise RunError(

@@ -6,6 +6,7 @@ from typing import Any
 
 from pipelines.dali_feed import COLUMN
 from pipelines.plan import ClipFormat
+from pipelines.vectors import ZERO_LEVEL
 
 
 def augment(dali: Any, pixels: Any, row: Any, gain: Any, clip_format: ClipFormat) -> Any:
@@ -16,7 +17,8 @@ def augment(dali: Any, pixels: Any, row: Any, gain: Any, clip_format: ClipFormat
         return row[COLUMN[name]]
 
     operations, size = clip_format.operations, clip_format.size
-    recolours = bool(operations & {"colour", "grey"})
+    is_flow, outside = clip_format.modality == "flow", ZERO_LEVEL if clip_format.modality == "flow" else 0
+    recolours = bool(operations & {"colour", "grey"}) and not is_flow
     if "rotate" in operations:
         # Levels are rounded once: behind the colours, which could amplify the rounding, where there are any.
         kept = types.FLOAT if recolours else types.UINT8
@@ -25,7 +27,7 @@ def augment(dali: Any, pixels: Any, row: Any, gain: Any, clip_format: ClipFormat
             angle=value("angle"),
             interp_type=types.INTERP_LINEAR,
             keep_size=True,
-            fill_value=0,
+            fill_value=outside,
         )
     top, height = COLUMN["top"], COLUMN["height"]
     pixels = fn.slice(
@@ -34,7 +36,7 @@ def augment(dali: Any, pixels: Any, row: Any, gain: Any, clip_format: ClipFormat
         shape=fn.cast(row[height : height + 2], dtype=types.INT32),
         axes=[0, 1],
         out_of_bounds_policy="pad" if "pad" in operations else "error",
-        fill_values=0,
+        fill_values=outside,
     )
     if recolours:
         # color_twist would take the contrast of floats around 0.5, so contrast and brightness have an operator apart.
@@ -50,24 +52,42 @@ def augment(dali: Any, pixels: Any, row: Any, gain: Any, clip_format: ClipFormat
     pixels = _resize(fn, types, pixels, row, gain, size)
     if "tilt" in operations:
         pixels = fn.rotate(
-            pixels, angle=value("tilt"), interp_type=types.INTERP_LINEAR, keep_size=True, fill_value=0
+            pixels, angle=value("tilt"), interp_type=types.INTERP_LINEAR, keep_size=True, fill_value=outside
         )  # fmt: skip
     if "flip" in operations:
         pixels = fn.flip(pixels, horizontal=fn.cast(value("flip"), dtype=types.INT32))
     if "turn" in operations:
         angle = value("turns") * 90.0
         pixels = fn.rotate(pixels, angle=angle, interp_type=types.INTERP_NN, keep_size=True, fill_value=0)
-    if "blur" in operations:
+    if is_flow:
+        pixels = _turned_vectors(dali, pixels, row)
+    elif "blur" in operations:
         # A window of 1 is the identity; sigma 0 with window 0 is refused by DALI.
         radius = fn.cast(-dali.math.floor(-3.0 * value("blur")), dtype=types.INT32)
         pixels = fn.gaussian_blur(pixels, sigma=value("blur"), window_size=2 * radius + 1)
     return fn.crop_mirror_normalize(
         pixels,
         dtype=types.FLOAT,
-        mean=[255.0 * mean for mean in clip_format.mean],
-        std=[255.0 * std for std in clip_format.std],
+        mean=[255.0 * mean for mean in clip_format.mean[: clip_format.channels]],
+        std=[255.0 * std for std in clip_format.std[: clip_format.channels]],
         output_layout="HWC",
     )
+
+
+def flow_picture(dali: Any, stored: Any) -> Any:
+    """Grey pictures of u above v (2 height, width, 1) to (height, width, 2)."""
+    halves = (dali.fn.slice(stored, rel_start=[start], rel_shape=[0.5], axes=[0]) for start in (0.0, 0.5))
+    return dali.fn.cat(*halves, axis=2)
+
+
+def _turned_vectors(dali: Any, pixels: Any, row: Any) -> Any:
+    """Vectors of a moved picture, by the map that the last four columns hold."""
+    fn, types = dali.fn, dali.types
+    first = COLUMN["margin"] + 1
+    matrix = fn.reshape(row[first : first + 4], shape=[2, 2])
+    offset = ZERO_LEVEL - fn.reductions.sum(matrix * float(ZERO_LEVEL), axes=1)
+    moved = fn.coord_transform(pixels, M=matrix, T=offset, dtype=types.FLOAT)
+    return fn.cast(dali.math.clamp(dali.math.floor(moved + 0.5), 0.0, 255.0), dtype=types.UINT8)
 
 
 def _resize(fn: Any, types: Any, pixels: Any, row: Any, gain: Any, size: int) -> Any:

@@ -34,14 +34,15 @@ class HostExecutor:
 
     def __init__(self, clip_format: ClipFormat, *, threads: int, pinned: bool = False) -> None:
         self._format, self._pinned = clip_format, pinned
-        mean, std = np.array(clip_format.mean), np.array(clip_format.std)
+        self._channels = clip_format.channels
+        mean, std = (np.array(values[: self._channels]) for values in (clip_format.mean, clip_format.std))
         # One row of pixels, so that the innermost loop is long.
         self._scale = torch.from_numpy(np.tile(1.0 / (255.0 * std), clip_format.size)).float()
         self._offset = torch.from_numpy(np.tile(-mean / std, clip_format.size)).float()
         self._pool = _single_threaded_pool(threads)
 
     def run(self, planned: Iterable[PlannedBatch]) -> Generator[tuple[PlannedBatch, tuple[Tensor, ...]], None, None]:
-        """Each batch with its V clips (b, 3, T, S, S) float32, contiguous in channels-last-3d.
+        """Each batch with its V clips (b, C, T, S, S) float32, contiguous in channels-last-3d.
 
         Raises:
             RunError: for frames that cannot be decoded or have another size than the record says.
@@ -62,7 +63,7 @@ class HostExecutor:
         batches.reraise()
 
     def _begin(self, batch: PlannedBatch) -> tuple[PlannedBatch, list[Tensor], list[Future[None]]]:
-        shape = (len(batch.index), self._format.num_frames, self._format.size, self._format.size, 3)
+        shape = (len(batch.index), self._format.num_frames, self._format.size, self._format.size, self._channels)
         views = [torch.empty(shape, pin_memory=self._pinned) for _ in range(self._format.num_views)]
         samples = [self._pool.submit(self._fill, batch, sample, views) for sample in range(len(batch.index))]
         return batch, views, samples

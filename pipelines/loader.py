@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import count
-from pathlib import Path
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from data_process.cores import available_cores
 from data_process.errors import InputError
 from pipelines.batch import ViewBatch
 from pipelines.plan import ClipFormat, Planner
@@ -21,9 +20,6 @@ from pipelines.prefetch import Prefetcher, map_ahead
 from pipelines.source import ClipSource, PlannedBatch, VideoStore
 
 _log = logging.getLogger(__name__)
-
-CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
-"""Where a container (control groups, version 2) finds its share of the processor: quota and period, microseconds."""
 
 
 @dataclass(frozen=True)
@@ -62,16 +58,6 @@ class Executor(Protocol):
     def close(self) -> None:
         """Let threads and memory go."""
         ...
-
-
-def available_cores() -> int:
-    """Cores that this process may use: its affinity, and the quota of its control group."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if CPU_QUOTA.exists():
-        limit, period = CPU_QUOTA.read_text().split()[:2]
-        if limit != "max":
-            cores = min(cores, max(1, int(limit) // int(period)))
-    return cores
 
 
 def thread_count(asked: int, *, local_ranks: int) -> int:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipelines.plan import Box, ClipPlan, Photometric
+from pipelines.vectors import ZERO_LEVEL, vector_map
 
 _YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.321], [0.211, -0.523, 0.311]])
 """The RGB to YIQ-like map of DALI's color_twist."""
@@ -29,22 +30,19 @@ def cut_clip(decoded: dict[int, np.ndarray], clip: ClipPlan, size: int) -> Tenso
     """The planned clip, not yet normalised.
 
     Args:
-        decoded: frame number to pixels (height, width, 3) uint8, of at least the frames that the clip names.
+        decoded: frame number to pixels (height, width, 3) uint8, or to flow (height, width, 2) uint8 around 128; of at
+            least the frames that the clip names.
         clip: what to cut.
         size: S, output height and width.
 
     Returns:
-        (T, S, S, 3) uint8.
+        (T, S, S, 3) uint8, or (T, S, S, 2).
     """
+    if next(iter(decoded.values())).shape[2] == 2:
+        return _cut_flow(decoded, clip, size)
     numbers = sorted(set(clip.frames)) if len(clip.photometric) == 1 else list(clip.frames)
     pixels = _crop([decoded[number] for number in numbers], clip)
-    pixels = resize(_recoloured(pixels, clip.photometric), size)
-    if clip.tilt:
-        pixels = to_levels(rotated_crop(pixels.numpy(), Box(0, 0, size, size), clip.tilt))
-    if clip.flip:
-        pixels = pixels.flip(2)
-    if clip.quarter_turns:
-        pixels = pixels.rot90(clip.quarter_turns, dims=(1, 2))
+    pixels = _oriented(resize(_recoloured(pixels, clip.photometric), size), clip)
     if any(change.blur > 0 for change in clip.photometric):
         pixels = _blurred(pixels, clip.photometric)
     if list(clip.frames) == numbers:
@@ -53,21 +51,38 @@ def cut_clip(decoded: dict[int, np.ndarray], clip: ClipPlan, size: int) -> Tenso
     return pixels[[place[number] for number in clip.frames]]
 
 
-def _crop(frames: list[np.ndarray], clip: ClipPlan) -> Tensor:
-    height, width = frames[0].shape[:2]
+def _cut_flow(decoded: dict[int, np.ndarray], clip: ClipPlan, size: int) -> Tensor:
+    pixels = _crop([decoded[number] for number in clip.frames], clip, outside=ZERO_LEVEL)
+    pixels = to_levels(pixels) if pixels.is_floating_point() else pixels
+    vectors = _oriented(resize(pixels, size), clip, outside=ZERO_LEVEL).float() - ZERO_LEVEL
+    return to_levels(vectors @ torch.from_numpy(vector_map(clip, size)).T + ZERO_LEVEL)
+
+
+def _oriented(pixels: Tensor, clip: ClipPlan, *, outside: int = 0) -> Tensor:
+    if clip.tilt:
+        square = Box(0, 0, *pixels.shape[1:3])
+        pixels = to_levels(rotated_crop(pixels.numpy(), square, clip.tilt, outside=outside))
+    if clip.flip:
+        pixels = pixels.flip(2)
+    return pixels.rot90(clip.quarter_turns, dims=(1, 2)) if clip.quarter_turns else pixels
+
+
+def _crop(frames: list[np.ndarray], clip: ClipPlan, *, outside: int = 0) -> Tensor:
+    height, width, channels = frames[0].shape
     if clip.box.is_inside(height, width):
-        return _cut(frames, clip.box, clip.angle)
+        return _cut(frames, clip.box, clip.angle, outside)
     box, inside = clip.box, clip.box.within(height, width)
-    cut = torch.zeros((len(frames), box.height, box.width, 3), dtype=torch.float32 if clip.angle else torch.uint8)
+    kind = torch.float32 if clip.angle else torch.uint8
+    cut = torch.full((len(frames), box.height, box.width, channels), outside, dtype=kind)
     if inside is not None:
         top, left = inside.top - box.top, inside.left - box.left
-        cut[:, top : top + inside.height, left : left + inside.width] = _cut(frames, inside, clip.angle)
+        cut[:, top : top + inside.height, left : left + inside.width] = _cut(frames, inside, clip.angle, outside)
     return cut
 
 
-def _cut(frames: list[np.ndarray], box: Box, angle: float) -> Tensor:
+def _cut(frames: list[np.ndarray], box: Box, angle: float, outside: int) -> Tensor:
     if angle:
-        return rotated_crop(np.stack(frames), box, angle)
+        return rotated_crop(np.stack(frames), box, angle, outside=outside)
     rows, columns = slice(box.top, box.top + box.height), slice(box.left, box.left + box.width)
     return torch.from_numpy(np.stack([frame[rows, columns] for frame in frames]))
 
@@ -90,7 +105,7 @@ def to_levels(pixels: Tensor) -> Tensor:
 
 
 def resize(pixels: Tensor, size: int) -> Tensor:
-    """Antialiased bilinear resize of (N, h, w, 3) uint8 to (N, S, S, 3) uint8, as Pillow's on the crop."""
+    """Antialiased bilinear resize of (N, h, w, C) uint8 to (N, S, S, C) uint8, as Pillow's on the crop."""
     if pixels.shape[1:3] == (size, size):
         return pixels
     planes = pixels.permute(0, 3, 1, 2)
@@ -99,18 +114,19 @@ def resize(pixels: Tensor, size: int) -> Tensor:
     return out.permute(0, 2, 3, 1)
 
 
-def rotated_crop(frames: np.ndarray, box: Box, angle: float) -> Tensor:
-    """The crop of frames (N, H, W, 3) uint8 rotated about their centre; only its own pixels are computed.
+def rotated_crop(frames: np.ndarray, box: Box, angle: float, *, outside: int = 0) -> Tensor:
+    """The crop of frames (N, H, W, C) uint8 rotated about their centre; only its own pixels are computed.
 
     Args:
         frames: whole frames.
         box: crop in the rotated frame.
         angle: degrees counter-clockwise.
+        outside: level outside the frame.
 
     Returns:
-        (N, h, w, 3) float32, not rounded; bilinear, black outside the frame.
+        (N, h, w, C) float32, not rounded; bilinear.
     """
-    height, width = frames.shape[1:3]
+    height, width, channels = frames.shape[1:]
     cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     rows = torch.arange(box.top, box.top + box.height, dtype=torch.float64)[:, None] + 0.5 - height / 2
     columns = torch.arange(box.left, box.left + box.width, dtype=torch.float64)[None] + 0.5 - width / 2
@@ -119,9 +135,9 @@ def rotated_crop(frames: np.ndarray, box: Box, angle: float) -> Tensor:
     down = (sine * columns + cosine * rows) / (height / 2)
     grid = torch.stack([across, down], dim=-1).float()[None]
     # All frames share the grid, so they stand as channels of one image and its weights are computed once.
-    planes = torch.from_numpy(frames).permute(0, 3, 1, 2).float().reshape(1, -1, height, width)
+    planes = torch.from_numpy(frames).permute(0, 3, 1, 2).float().reshape(1, -1, height, width) - outside
     out = functional.grid_sample(planes, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return out.view(len(frames), 3, box.height, box.width).permute(0, 2, 3, 1)
+    return out.view(len(frames), channels, box.height, box.width).permute(0, 2, 3, 1) + outside
 
 
 def recolour(pixels: Tensor, change: Photometric) -> Tensor:

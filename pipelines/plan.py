@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
@@ -214,6 +215,9 @@ class ClipFormat:
         std: divided by, per channel.
         operations: names out of `OPERATIONS` that plans may use; executors leave out all others and refuse a plan
             that needs one of them.
+        modality: rgb, three channels; or flow, the two of optical flow, u and v as stored levels (128 is no motion),
+            whose vectors follow the geometry. Changes of colour and blur leave flow as it is; of mean and std the first
+            two count.
     """
 
     num_views: int
@@ -222,14 +226,22 @@ class ClipFormat:
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     operations: frozenset[str] = frozenset()
+    modality: Literal["rgb", "flow"] = "rgb"
 
     def __post_init__(self) -> None:
+        if self.modality not in ("rgb", "flow"):
+            raise ValueError(f"modality {self.modality!r}: expected rgb or flow")
         if min(self.num_views, self.num_frames, self.size) < 1:
             raise ValueError(f"num_views, num_frames and size must be at least 1, got {self}")
         if min(self.std) <= 0:
             raise ValueError(f"std must be positive, got {self.std}")
         if unknown := set(self.operations) - set(OPERATIONS):
             raise ValueError(f"unknown operations {sorted(unknown)}; known are {OPERATIONS}")
+
+    @property
+    def channels(self) -> int:
+        """C, 3 or 2."""
+        return 2 if self.modality == "flow" else 3
 
     @cached_property
     def frames_per_sample(self) -> int:

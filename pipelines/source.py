@@ -139,6 +139,11 @@ def plan_batch(
     plans, records, frames = [], [], []
     for index in map(int, indices):
         record = videos[index]
+        if (record.codec == "flow-jpeg") != (clip_format.modality == "flow"):
+            raise InputError(
+                f"{record.id} is stored as {record.codec}, clips of {clip_format.modality} are wanted; give data.root "
+                "the shards of that modality (intravid build --modality)"
+            )
         plan = planner(sample_rng(seed, epoch, index), record)
         clip_format.check(plan)
         for clip in plan.clips:

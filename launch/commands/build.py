@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
 from pathlib import Path
+
+from launch.array import array_task
 
 EXAMPLE = """\
 example:
@@ -48,19 +49,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--videos-per-shard", type=int, help="64 for sets up to 4,096 videos, 512 beyond")
     parser.add_argument("--seed", type=int, default=0, help="of the order of the videos (0)")
     parser.add_argument("--jobs", type=int, default=0, help="ffmpeg processes side by side (one a core)")
-    task, tasks = _array_task(os.environ)
+    task, tasks = array_task(os.environ)
     parser.add_argument("--task", type=int, default=task, help="number of this task, from 0 (SLURM array or 0)")
     parser.add_argument("--tasks", type=int, default=tasks, help="number of tasks (SLURM array or 1)")
     return parser
-
-
-def _array_task(environment: Mapping[str, str]) -> tuple[int, int]:
-    """Number of this task from 0, and of all tasks; arrays of SLURM may begin anywhere and leave out numbers."""
-    task, first, step, tasks = (
-        int(environment.get(f"SLURM_ARRAY_TASK_{name}", default))
-        for name, default in (("ID", "0"), ("MIN", "0"), ("STEP", "1"), ("COUNT", "1"))
-    )
-    return (task - first) // step, tasks
 
 
 def main(arguments: list[str]) -> int:

@@ -16,7 +16,7 @@ from data_process.outcome import Quarantined
 from data_process.quarantine import read_json_lines
 from data_process.shards import ShardSet
 from data_process.transcode import TranscodeConfig
-from data_process.verify import verify
+from data_process.verify import VerifyConfig, move_damaged, verify
 from tests.full_disk import small_disk
 from tests.sample_videos import write_video
 
@@ -46,7 +46,11 @@ def run(source, out, **changes):
 
 def content(out):
     """Everything but the reports, which tell times."""
-    return {path.name: path.read_bytes() for path in out.iterdir() if not path.name.startswith("quarantine")}
+    return {
+        path.name: path.read_bytes()
+        for path in out.iterdir()
+        if path.is_file() and not path.name.startswith("quarantine")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +74,7 @@ def test_every_video_is_stored_or_reported_with_its_reason(source, tmp_path):
     }
     assert dict(summary.outcomes) == {"ok": 9, "too_short": 1, "unreadable": 1}
     assert (summary.shards_built, summary.complete, summary.num_quarantined) == (4, True, 2)
-    assert verify(tmp_path / "out", level=3) == []
+    assert verify(tmp_path / "out", VerifyConfig(level=3)) == []
 
 
 @pytest.mark.parametrize("jobs", [1, 4])
@@ -266,3 +270,19 @@ def test_the_report_tells_what_is_needed_to_find_the_cause(source, tmp_path):
     assert (plan["videos"], plan["shards"], plan["ffmpeg"]) == (11, 4, row["ffmpeg"])
     assert len(read_json_lines(tmp_path / "out" / "manifest.jsonl")) == 11
     assert len(read_index(tmp_path / "out").rows) == 9
+
+
+def test_a_damaged_shard_alone_is_built_again(source, tmp_path, unbroken):
+    out = tmp_path / "out"
+    run(source, out)
+    shard = out / "shard-000002.lmdb"
+    damaged = bytearray(shard.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    shard.write_bytes(damaged)
+    before = {path.name: path.stat().st_mtime_ns for path in out.glob("*.lmdb") if path != shard}
+    moved = move_damaged(out, verify(out, VerifyConfig(level=3)))
+    assert out / "damaged" / shard.name in moved
+    summary = run(source, out)
+    assert (summary.shards_built, summary.shards_kept) == (1, 3)
+    assert {path.name: path.stat().st_mtime_ns for path in out.glob("*.lmdb") if path != shard} == before
+    assert content(out) == unbroken

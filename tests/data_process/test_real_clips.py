@@ -16,7 +16,7 @@ from data_process.build import BuildConfig, build
 from data_process.quarantine import read_json_lines
 from data_process.shards import ShardSet
 from data_process.transcode import TranscodeConfig
-from data_process.verify import verify
+from data_process.verify import VerifyConfig, verify
 
 CLIPS = Path(__file__).resolve().parents[3] / "shared" / "data" / "clips"
 
@@ -56,7 +56,7 @@ def test_every_file_ends_as_stored_or_left_out_with_its_reason(built):
     shards = ShardSet(built)
     assert {record.id for record in shards} | set(reported) == set(manifest())
     assert {shards[index].id for index in range(len(shards)) if shards.is_degraded(index)} == DEGRADED
-    assert verify(built, level=3) == []
+    assert verify(built, VerifyConfig(level=3)) == []
 
 
 def test_frame_counts_agree_with_the_manifest(built):

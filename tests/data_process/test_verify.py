@@ -6,8 +6,8 @@ import pytest
 from data_process.errors import InputError
 from data_process.index import read_index, write_index
 from data_process.quarantine import write_report
-from data_process.shard_writer import write_dataset
-from data_process.verify import LEVELS, verify
+from data_process.shard_writer import list_shards, write_dataset
+from data_process.verify import LEVELS, VerifyConfig, move_damaged, verify
 from tests.sample_videos import jpegs, small_dataset
 
 
@@ -83,7 +83,7 @@ DAMAGE = [
     (2, "record 0: the checksum of the record's header", lambda root: flip(root / FIRST, place(root)[0] + 30)),
     (2, "record 0: expected a record that begins with b'IVR1'", lambda root: flip(root / FIRST, place(root)[0])),
     (2, "the index says otherwise about its label", relabelled),
-    (3, r"record 0 \(a/video 0\): the checksums of 1 frames do not match: 19", flip_in_last_frame),
+    (3, r"record 0: a/video 0: the checksums of 1 of 20 units do not match: 19", flip_in_last_frame),
 ]  # fmt: skip
 
 
@@ -91,29 +91,32 @@ DAMAGE = [
 def test_damage_is_found_at_its_level_and_above(root, level, named, damage):
     damage(root)
     for tried in LEVELS:
-        found = "\n".join(map(str, verify(root, level=tried)))
+        found = "\n".join(map(str, verify(root, VerifyConfig(level=tried))))
         assert bool(re.search(named, found)) == (tried >= level), found
 
 
 def test_an_intact_dataset_has_no_damage_at_any_level(root):
-    assert [verify(root, level=level) for level in LEVELS] == [[]] * len(LEVELS)
+    assert [verify(root, VerifyConfig(level=level)) for level in LEVELS] == [[]] * len(LEVELS)
 
 
 def test_a_video_that_a_report_names_is_not_lost(root):
     add_to_manifest(root, "bad")
     write_report(root, 1, [{"id": "bad", "stored": False, "code": "unreadable", "detail": ""}])
-    assert verify(root, level=1) == []
+    assert verify(root, VerifyConfig(level=1)) == []
 
 
 def test_all_damage_is_listed_and_not_only_the_first(root):
     flip_in_last_frame(root)
     cut_to(root / "shard-000001.lmdb", 9000)
-    assert [damage.path.name for damage in verify(root, level=3)] == [FIRST, "shard-000001.lmdb"]
+    assert [damage.path.name for damage in verify(root, VerifyConfig(level=3))] == [FIRST, "shard-000001.lmdb"]
 
 
 def test_wrong_levels_and_folders_are_wrong_input(root, tmp_path):
-    with pytest.raises(InputError, match="levels are 0 to 3"):
-        verify(root, level=4)
+    with pytest.raises(InputError, match="levels are 0 to 4"):
+        VerifyConfig(level=5)
+    for wrong in ({"every": 0}, {"jobs": -1}, {"task": 2, "tasks": 2}):
+        with pytest.raises(InputError, match="--" + next(iter(wrong))):
+            VerifyConfig(**wrong)
     with pytest.raises(InputError, match="is not a folder"):
         verify(tmp_path / "nowhere")
 
@@ -121,4 +124,35 @@ def test_wrong_levels_and_folders_are_wrong_input(root, tmp_path):
 def test_verifying_anew_after_indexing_finds_nothing(root):
     reindexed_elsewhere(root)
     write_index(root)
-    assert verify(root, level=3) == []
+    assert verify(root, VerifyConfig(level=3)) == []
+
+
+def test_frames_that_were_stored_broken_are_found_by_decoding(tmp_path):
+    good = jpegs(0, frames=8)
+    facts = {"width": 40, "height": 32}
+    bad = [*good[:4], b"\xff\xd8 no picture \xff\xd9", *good[5:]]
+    root = write_dataset(tmp_path, [({"id": "good", **facts}, good), ({"id": "bad", **facts}, bad)])
+    assert verify(root, VerifyConfig(level=3)) == []
+    (damage,) = verify(root, VerifyConfig(level=4, every=4))
+    assert "record 1: bad, frame 4: the stored JPEG cannot be decoded" in str(damage)
+    assert verify(root, VerifyConfig(level=4, every=3)) == [], "frames 0, 3 and 6 are whole"
+
+
+def test_tasks_share_the_shards_and_the_folder_is_checked_once(root):
+    flip_in_last_frame(root)
+    cut_to(root / "shard-000001.lmdb", 9000)
+    (root / "shard-000009.lmdb.tmp.x.1").touch()
+    everything = set(map(str, verify(root, VerifyConfig(level=3))))
+    parts = [set(map(str, verify(root, VerifyConfig(level=3, task=task, tasks=3)))) for task in range(3)]
+    assert set().union(*parts) == everything
+    assert sum(map(len, parts)) == len(everything) == 3
+
+
+def test_damaged_shards_are_moved_aside_with_their_reports(root):
+    write_report(root, 1, [{"id": "x", "stored": False, "code": "unreadable", "detail": ""}])
+    cut_to(root / "shard-000001.lmdb", 9000)
+    moved = move_damaged(root, verify(root, VerifyConfig(level=0)))
+    assert [path.name for path in moved] == ["shard-000001.lmdb", "quarantine-shard-000001.jsonl"]
+    assert all(path.parent == root / "damaged" and path.exists() for path in moved)
+    assert sorted(list_shards(root)) == [0]
+    assert move_damaged(root, []) == []

@@ -16,7 +16,7 @@ import torch
 from data_process.errors import InputError, RunError
 from pipelines import loader as loader_module
 from pipelines.batch import ViewBatch
-from pipelines.loader import Loader, PipelineConfig, available_cores, build_loader, make_executor
+from pipelines.loader import Loader, PipelineConfig, build_loader, make_executor
 from pipelines.plan import DIGESTS, OPERATIONS
 from tests.pipelines.memory_shards import MemoryShards, RandomPlanner, generated
 
@@ -246,11 +246,3 @@ def test_ranks_share_the_cores_and_too_many_threads_are_told(
     with caplog.at_level(logging.WARNING):
         assert loader_module.thread_count(4, local_ranks=4) == 4
     assert "4 threads for each of 4 ranks on 8 cores" in caplog.text
-
-
-@pytest.mark.parametrize(("quota", "cores"), [("200000 100000", 2), ("50000 100000", 1), ("max 100000", 6)])
-def test_the_quota_of_a_container_counts(tmp_path, monkeypatch: pytest.MonkeyPatch, quota: str, cores: int) -> None:
-    (tmp_path / "cpu.max").write_text(quota)
-    monkeypatch.setattr(loader_module, "CPU_QUOTA", tmp_path / "cpu.max")
-    monkeypatch.setattr(loader_module.os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
-    assert available_cores() == cores

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
+from launch.array import array_task
 from launch.cli import main
-from launch.commands.build import _array_task
 from tests.full_disk import small_disk
 from tests.sample_videos import small_dataset, write_video
 
@@ -126,7 +126,7 @@ def test_damage_is_listed_with_status_1(tmp_path, capsys):
     assert main(["verify", str(root)]) == 1
     printed = capsys.readouterr().out
     assert "shard-000001.lmdb: has 0 bytes" in printed
-    assert "1 problems; move damaged shards away" in printed
+    assert "1 problems; --move-damaged" in printed
 
 
 @pytest.mark.parametrize("command", ["index", "verify"])
@@ -155,4 +155,4 @@ def test_help_shows_an_example(capsys, command):
     ],
 )
 def test_slurm_arrays_number_the_tasks_from_0(environment, expected):
-    assert _array_task({f"SLURM_ARRAY_TASK_{name}": value for name, value in environment.items()}) == expected
+    assert array_task({f"SLURM_ARRAY_TASK_{name}": value for name, value in environment.items()}) == expected
