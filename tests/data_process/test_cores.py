@@ -2,6 +2,7 @@
 
 import pytest
 
+from data_process import cores as cores_module
 from data_process.cores import available_cores
 
 
