@@ -157,7 +157,7 @@ def build(
         _drop_transient(out, mine)
     _report_missing(out, listing)
     summary = BuildSummary(missing=len(listing.missing))
-    missing = [number for number in mine if not _is_finished(out, plan, number)]
+    missing = [number for number in mine if not is_finished(out, plan, number)]
     summary.shards_kept = len(mine) - len(missing)
     _build_shards(out, plan, missing, config, summary)
     for number in set(mine) - set(missing):
@@ -184,7 +184,12 @@ def _report_missing(out: Path, listing: SourceListing) -> None:
         path.unlink(missing_ok=True)
 
 
-def _is_finished(out: Path, plan: BuildPlan, number: int) -> bool:
+def is_finished(out: Path, plan: BuildPlan, number: int) -> bool:
+    """Whether a shard of this plan is there.
+
+    Raises:
+        InputError: where its file is damaged or of another plan.
+    """
     path = out / shard_name(number)
     if not path.exists():
         return False

@@ -121,7 +121,7 @@ def read_source(dataset: str, request: SourceRequest) -> SourceListing:
             f"{request.root} holds no videos; expected files such as .mp4 or .avi, or class folders of them"
         )
     _refuse_twice(videos)
-    unwritable = [ascii(video.id) for video in videos if not _is_utf8(video.id)]
+    unwritable = [ascii(video.id) for video in videos if not is_utf8(video.id)]
     if unwritable:
         raise InputError(f"{len(unwritable)} names are not UTF-8: {first_ten(unwritable)}; rename these files")
     missing = [str(video.path) for video in videos if not video.path.exists()]
@@ -150,7 +150,8 @@ def keep_subset(listing: SourceListing, ids: Sequence[str]) -> SourceListing:
     )
 
 
-def _is_utf8(text: str) -> bool:
+def is_utf8(text: str) -> bool:
+    """Whether a name can be stored; names of files that are not have surrogates in them."""
     try:
         text.encode()
     except UnicodeEncodeError:

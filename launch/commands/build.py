@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from launch.array import array_task
+from launch.names import read_names
 
 EXAMPLE = """\
 example:
@@ -97,9 +98,9 @@ def main(arguments: list[str]) -> int:
         split=given.split,
         annotations=tuple(map(_annotation, given.annotations)),
         fold=given.fold,
-        classes=_read_names(given.classes, "--classes"),
+        classes=read_names(given.classes, "--classes"),
     )
-    summary = build(given.dataset, request, given.out, config, subset=_read_names(given.subset, "--subset"))
+    summary = build(given.dataset, request, given.out, config, subset=read_names(given.subset, "--subset"))
     state = "indexed" if summary.complete else "other tasks have shards to build; the last one writes the index"
     print(f"{given.out}: {summary}; {state}")
     return 0
@@ -111,18 +112,3 @@ def _annotation(text: str) -> tuple[str | None, Path]:
 
     split, sign, path = text.partition("=")
     return (split, Path(path)) if sign and split in SPLITS else (None, Path(text))
-
-
-def _read_names(path: Path | None, option: str) -> tuple[str, ...] | None:
-    """Lines of a file; None where no file was given."""
-    if path is None:
-        return None
-    from data_process.errors import InputError
-
-    if not path.is_file():
-        raise InputError(f"{option} {path} does not exist; expected a text file with one name a line")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{option} {path} is no list of names ({error}); expected text in UTF-8") from None
-    return tuple(line.strip() for line in lines if line.strip())
