@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
-from data_process.build import BuildSummary, is_finished
-from data_process.build_plan import BuildPlan, agree_on_plan, make_plan, manifest_lines
+from data_process.build import BuildSummary
+from data_process.build_plan import agree_on_plan, make_plan, manifest_lines
 from data_process.errors import InputError, RunError
-from data_process.index import write_index
-from data_process.legacy_lmdb import LegacyDatabase, LegacyFormatError, LegacyVideo
-from data_process.progress import Progress, show_progress
-from data_process.quarantine import merge_reports, read_report, write_report
+from data_process.legacy_lmdb import LegacyDatabase, LegacyVideo
 from data_process.records import RecordHeader, describe_units
-from data_process.shard_writer import ShardWriter, list_shards, read_meta, sweep_stale
+from data_process.rewrite import LeftOutError, Rewritten, write_shards
 from data_process.source import SourceVideo, first_ten, is_utf8
 
 TOOL = "import-lmdb 1"
@@ -78,13 +73,15 @@ def import_lmdb(source: Path, out: Path, config: ImportConfig, *, classes: Seque
     )
     out.mkdir(parents=True, exist_ok=True)
     labels = dict(zip((video.id for video in plan.videos), plan.labels, strict=True))
+
+    def read(position: int) -> Rewritten:
+        video = plan.videos[position]
+        units = database.frames(entries[video.id].key)
+        header, odd = _header(video, plan.labels[position], units, entries[video.id], config)
+        return header, units, odd
+
     agree_on_plan(out, plan, manifest_lines(videos, [labels[video.id] for video in videos], source))
-    sweep_stale(out)
-    summary = _write_shards(out, plan, database, entries, config)
-    if len(list_shards(out)) == plan.num_shards:
-        write_index(out, classes=plan.classes)
-        merge_reports(out)
-        summary.complete = True
+    summary = write_shards(out, plan, read, tool=TOOL, task=config.task, tasks=config.tasks)
     database.close()
     total = sum(len(plan.shard(number)) for number in range(config.task, plan.num_shards, config.tasks))
     if total and summary.num_quarantined / total > config.max_bad:
@@ -99,78 +96,25 @@ def _class_of(name: str) -> str | None:
     return name.rpartition("/")[0].rpartition("/")[2] or None
 
 
-def _write_shards(
-    out: Path, plan: BuildPlan, database: LegacyDatabase, entries: dict[str, LegacyVideo], config: ImportConfig
-) -> BuildSummary:
-    summary = BuildSummary()
-    mine = range(config.task, plan.num_shards, config.tasks)
-    missing = [number for number in mine if not is_finished(out, plan, number)]
-    for number in set(mine) - set(missing):
-        summary.shards_kept += 1
-        rows = read_report(out, number)
-        summary.count_report(rows)
-        degraded = sum(row["code"] == "degraded" for row in rows)
-        stored = read_meta(out / f"shard-{number:06d}.lmdb")["records"]
-        summary.outcomes += Counter({"ok": stored - degraded, "degraded": degraded})
-    with show_progress("import", sum(len(plan.shard(number)) for number in missing), unit="videos") as progress:
-        for number in missing:
-            _write_shard(out, plan, number, database, entries, config, summary, progress)
-    return summary
-
-
-def _write_shard(
-    out: Path,
-    plan: BuildPlan,
-    number: int,
-    database: LegacyDatabase,
-    entries: dict[str, LegacyVideo],
-    config: ImportConfig,
-    summary: BuildSummary,
-    progress: Progress,
-) -> None:
-    rows: list[dict[str, Any]] = []
-    with ShardWriter(out, number, settings_digest=plan.settings_digest, tool=TOOL) as writer:
-        for position in plan.shard(number):
-            video, label = plan.videos[position], plan.labels[position]
-            try:
-                units = database.frames(entries[video.id].key)
-                header, remark = _header(video, label, units, entries[video.id], config)
-            except LegacyFormatError as error:
-                rows.append(_row(video, error.code, str(error)))
-            else:
-                writer.add(header, units)
-                summary.outcomes[header.state] += 1
-                if remark:
-                    rows.append(_row(video, "degraded", remark, stored=True))
-            progress.advance()
-        write_report(out, number, rows)
-    summary.count_report(rows)
-    summary.shards_built += 1
-
-
-def _row(video: SourceVideo, code: str, detail: str, *, stored: bool = False) -> dict[str, Any]:
-    return {"id": video.id, "path": str(video.path), "stored": stored, "code": code, "detail": detail}
-
-
 def _header(
     video: SourceVideo, label: int, units: list[bytes], entry: LegacyVideo, config: ImportConfig
 ) -> tuple[RecordHeader, str]:
     """Header of a video's record, and what is odd about it.
 
     Raises:
-        LegacyFormatError: for videos without frames or of frames that are no JPEGs of one size.
+        LeftOutError: for videos without frames or of frames that are no JPEGs of one size.
     """
     from simplejpeg import decode_jpeg_header
 
     if not units:
-        raise LegacyFormatError("the entry holds no frames", "zero_frames")
+        raise LeftOutError("the entry holds no frames", "zero_frames")
     try:
         headers = [decode_jpeg_header(unit) for unit in units]
     except ValueError as error:
-        raise LegacyFormatError(f"a frame is no JPEG ({error})") from None
+        raise LeftOutError(f"a frame is no JPEG ({error})") from None
     sizes = {(int(header[0]), int(header[1])) for header in headers}
     if len(sizes) > 1:
-        raise LegacyFormatError(f"its frames have different sizes: {sorted(sizes)[:3]}", "mixed_sizes")
+        raise LeftOutError(f"its frames have different sizes: {sorted(sizes)[:3]}", "mixed_sizes")
     ((height, width),) = sizes
     odd = ""
     if entry.listed_frames not in (None, len(units)):

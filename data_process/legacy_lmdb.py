@@ -13,18 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from data_process.errors import InputError
-
-
-class LegacyFormatError(ValueError):
-    """A value that is not a list of JPEGs.
-
-    Attributes:
-        code: reason for a report, one word.
-    """
-
-    def __init__(self, what: str, code: str = "unreadable") -> None:
-        super().__init__(what)
-        self.code = code
+from data_process.rewrite import LeftOutError
 
 
 @dataclass(frozen=True)
@@ -96,15 +85,15 @@ class LegacyDatabase:
         """JPEGs of a video.
 
         Raises:
-            LegacyFormatError: where there is no such entry, or it is damaged.
+            LeftOutError: where there is no such entry, or it is damaged.
         """
         with self._env.begin() as txn:
             value = txn.get(key)
         if value is None:
-            raise LegacyFormatError(f"there is no entry {key.decode(errors='replace')}")
+            raise LeftOutError(f"there is no entry {key.decode(errors='replace')}")
         frames = _unpack(value)
         if not isinstance(frames, list) or not all(isinstance(frame, bytes) for frame in frames):
-            raise LegacyFormatError("the entry is no list of JPEGs")
+            raise LeftOutError("the entry is no list of JPEGs")
         return frames
 
     def _special(self, key: bytes) -> Any:
@@ -112,7 +101,7 @@ class LegacyDatabase:
             value = txn.get(key)
         try:
             return None if value is None else _unpack(value)
-        except LegacyFormatError as error:
+        except LeftOutError as error:
             raise InputError(f"{self.path}: {key.decode()} cannot be read ({error})") from None
 
     def _order_file(self) -> list[str] | None:
@@ -133,7 +122,7 @@ def _unpack(value: bytes) -> Any:
         # Written before msgpack 1.0: pictures have the type of names.
         return msgpack.unpackb(value, raw=True)
     except (ValueError, msgpack.UnpackException) as error:
-        raise LegacyFormatError(f"{type(error).__name__}: {error}") from None
+        raise LeftOutError(f"{type(error).__name__}: {error}") from None
 
 
 def _as_text(name: str | bytes) -> str:
