@@ -39,7 +39,8 @@ opened = used()
 labels, digest = shards.labels, shards.digest
 print(json.dumps({"videos": len(shards), "before": before, "opened": opened, "after": used()}), flush=True)
 sys.stdin.readline()
-print(json.dumps(used()))
+print(json.dumps(used()), flush=True)
+sys.stdin.readline()
 """
 
 
@@ -77,7 +78,12 @@ def test_a_process_keeps_few_bytes_a_video_and_shares_the_rest(root):
         for _ in range(2)
     ]
     told = [json.loads(reader.stdout.readline()) for reader in readers]
-    together = [json.loads(reader.communicate("go on\n", timeout=60)[0]) for reader in readers]
+    together = []
+    for reader in readers:  # both are still there
+        print("measure", file=reader.stdin, flush=True)
+        together.append(json.loads(reader.stdout.readline()))
+    for reader in readers:
+        reader.communicate("end\n", timeout=60)
     for one, both in zip(told, together, strict=True):
         assert one["videos"] == VIDEOS
         grown = one["opened"]["Anonymous"] - one["before"]["Anonymous"]
