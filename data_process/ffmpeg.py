@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
+import sys
 import tempfile
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
@@ -81,7 +85,7 @@ def version() -> str:
 def run(command: list[str], *, limit_s: float, pass_fds: tuple[int, ...] = ()) -> Finished:
     """Run ffmpeg in its own process group; at the time limit the whole group is killed."""
     process = subprocess.Popen(
-        command,
+        [*_dies_with_its_parent(), *command],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -89,6 +93,10 @@ def run(command: list[str], *, limit_s: float, pass_fds: tuple[int, ...] = ()) -
         pass_fds=pass_fds,
     )
     try:
+        with _lock:
+            if _stopped:
+                raise KeyboardInterrupt
+            _running.add(process)
         output, errors = process.communicate(timeout=limit_s)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
@@ -98,7 +106,40 @@ def run(command: list[str], *, limit_s: float, pass_fds: tuple[int, ...] = ()) -
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         raise
+    finally:
+        _running.discard(process)
     return Finished(process.returncode, output, _clean(errors))
+
+
+_running: set[subprocess.Popen[bytes]] = set()
+_lock = threading.Lock()
+_stopped = False
+
+
+def allow() -> None:
+    """Let ffmpeg be started again after `stop_all`."""
+    global _stopped
+    _stopped = False
+
+
+def stop_all() -> None:
+    """Kill what runs, and let nothing be started: threads that wait for theirs end at once."""
+    global _stopped
+    with _lock:
+        _stopped = True
+        for process in list(_running):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@lru_cache(maxsize=1)
+def _dies_with_its_parent() -> tuple[str, ...]:
+    """A program in front that has the kernel kill ffmpeg with us, also where we are killed; none where it is missing.
+
+    (The thread that started it counts as the parent; ours outlive what they start.)
+    """
+    program = shutil.which("setpriv") if sys.platform == "linux" else None
+    return (program, "--pdeathsig", "KILL", "--") if program else ()
 
 
 def _clean(errors: bytes) -> tuple[str, ...]:

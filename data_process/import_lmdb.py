@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from data_process.build import BuildSummary
+from data_process.build_config import BuildSummary
 from data_process.build_plan import agree_on_plan, make_plan, manifest_lines
 from data_process.errors import InputError, RunError
 from data_process.legacy_lmdb import LegacyDatabase, LegacyVideo

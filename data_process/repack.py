@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_process.build import BuildSummary
+from data_process.build_config import BuildSummary
 from data_process.build_plan import agree_on_plan, make_plan, manifest_lines
 from data_process.errors import InputError
 from data_process.rewrite import Rewritten, write_shards

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from data_process.build import BuildSummary, is_finished
+from data_process.build import is_finished
+from data_process.build_config import BuildSummary
 from data_process.build_plan import BuildPlan
 from data_process.index import write_index
 from data_process.progress import Progress, show_progress

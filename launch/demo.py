@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
-from data_process.build import BuildConfig, build
+from data_process.build import build
+from data_process.build_config import BuildConfig
 from data_process.errors import RunError
 from data_process.motion_set import MotionSetConfig, write_motion_set
 from data_process.source import SourceRequest

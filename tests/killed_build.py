@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 
-from data_process import build
+from data_process import build_shards as build
 from launch.cli import main
 
 transcode, count = build.transcode, itertools.count(1)

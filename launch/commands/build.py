@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 from pathlib import Path
 
 from launch.array import array_task
@@ -57,10 +58,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--videos-per-shard", type=int, help="64 for sets up to 4,096 videos, 512 beyond")
     parser.add_argument("--seed", type=int, default=0, help="of the order of the videos (0)")
     parser.add_argument("--jobs", type=int, default=0, help="ffmpeg processes side by side (one a core)")
+    parser.add_argument("--processes", type=int, default=0, help="writing processes (one for every 16 jobs)")
+    parser.add_argument("--log-json", action="store_true", help="tell shards and the end as JSON lines")
     task, tasks = array_task(os.environ)
     parser.add_argument("--task", type=int, default=task, help="number of this task, from 0 (SLURM array or 0)")
     parser.add_argument("--tasks", type=int, default=tasks, help="number of tasks (SLURM array or 1)")
     return parser
+
+
+def _terminated(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def _datasets() -> str:
@@ -72,7 +79,10 @@ def _datasets() -> str:
 def main(arguments: list[str]) -> int:
     """Run the command."""
     given = _parser().parse_args(arguments)
-    from data_process.build import BuildConfig, build
+    # SLURM's and systemd's way to say stop: leaves no temporary file and no ffmpeg behind.
+    signal.signal(signal.SIGTERM, _terminated)
+    from data_process.build import build
+    from data_process.build_config import BuildConfig
     from data_process.source import SourceRequest
     from data_process.transcode import FlowConfig, TranscodeConfig
 
@@ -88,6 +98,8 @@ def main(arguments: list[str]) -> int:
         videos_per_shard=given.videos_per_shard,
         seed=given.seed,
         jobs=given.jobs,
+        processes=given.processes,
+        log_json=given.log_json,
         task=given.task,
         tasks=given.tasks,
         max_bad=given.max_bad,

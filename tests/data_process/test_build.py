@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from data_process import build as build_module
-from data_process.build import BuildConfig, build
+from data_process import build_shards as build_module
+from data_process.build import build
+from data_process.build_config import BuildConfig
 from data_process.errors import InputError, RunError
 from data_process.index import read_index
 from data_process.outcome import Quarantined

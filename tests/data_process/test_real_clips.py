@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_process.build import BuildConfig, build
+from data_process.build import build
+from data_process.build_config import BuildConfig
 from data_process.quarantine import read_json_lines
 from data_process.shards import ShardSet
 from data_process.source import SourceRequest
