@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from data_process import ffmpeg
@@ -37,12 +39,14 @@ def build_shards(
     processes = min(len(numbers), config.processes or -(-jobs // _JOBS_A_PROCESS))
     videos = sum(len(plan.shard(number)) for number in numbers)
     start = time.monotonic()
-    with show_progress("build", videos, unit="videos") as progress:
+    with show_progress("build", videos, unit="videos") as progress, _stops_at_safe_points():
         done, bad = 0, 0
 
         def told(event: ShardBuilt | bool) -> None:
             """A video that ended (and whether it is left out), or a shard."""
             nonlocal done, bad
+            if ffmpeg.is_stopped():
+                raise KeyboardInterrupt
             if isinstance(event, ShardBuilt):
                 event.add_to(summary)
                 left = (videos - done) * (time.monotonic() - start) / done if done else None
@@ -69,16 +73,45 @@ def build_in_order(
 ) -> None:
     """Write shards one after the other; `told` hears of every video (whether it is left out) and every shard."""
     positions = [position for number in numbers for position in plan.shard(number)]
-    ffmpeg.allow()
-    with ThreadPoolExecutor(jobs, thread_name_prefix="ffmpeg") as pool:
-        try:
-            # Closed before the pool, which would otherwise finish what is waiting although nobody wants it any more.
-            with closing(_outcomes(pool, plan, positions, config, ahead=jobs + 2)) as outcomes:
-                for number in numbers:
-                    told(_build_shard(out, plan, number, outcomes, told))
-        except BaseException:
-            ffmpeg.stop_all()
+    try:
+        with ThreadPoolExecutor(jobs, thread_name_prefix="ffmpeg") as pool:
+            try:
+                # Closed before the pool, which would otherwise finish what is waiting although nobody wants it.
+                with closing(_outcomes(pool, plan, positions, config, ahead=jobs + 2)) as outcomes:
+                    for number in numbers:
+                        told(_build_shard(out, plan, number, outcomes, told))
+            except BaseException:
+                ffmpeg.stop_all()
+                raise
+    finally:
+        ffmpeg.allow()
+
+
+@contextmanager
+def _stops_at_safe_points() -> Iterator[None]:
+    """TERM and Ctrl-C end the block between two videos: an exception inside of LMDB would leave a temporary file."""
+    got: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        got.append(number)
+        ffmpeg.stop_all()
+
+    # Only the main thread may set handlers; others are ended by it.
+    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    except KeyboardInterrupt:
+        if signal.SIGTERM not in got:
             raise
+    finally:
+        ffmpeg.allow()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if signal.SIGTERM in got:
+        raise SystemExit(128 + signal.SIGTERM)
+    if got:
+        raise KeyboardInterrupt
 
 
 def _outcomes(

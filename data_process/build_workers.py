@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from data_process import ffmpeg
 from data_process.build_events import ShardBuilt
 from data_process.build_plan import BuildPlan
 from data_process.build_shards import build_in_order
@@ -18,6 +19,7 @@ from data_process.errors import InputError, RunError
 from data_process.transcode import TranscodeConfig
 
 _PR_SET_PDEATHSIG = 1
+_LOOK_UP_S = 0.2
 
 
 def build_side_by_side(
@@ -43,7 +45,9 @@ def build_side_by_side(
             theirs.close()
             workers[mine] = worker
         while workers:
-            for connection in wait(list(workers)):
+            if ffmpeg.is_stopped():
+                raise KeyboardInterrupt
+            for connection in wait(list(workers), timeout=_LOOK_UP_S):
                 assert isinstance(connection, Connection)
                 _receive(connection, workers, told)
     finally:
@@ -78,18 +82,16 @@ def _work(
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     # Ctrl-C reaches the whole group; the parent answers it and ends its children by TERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGTERM, lambda number, frame: ffmpeg.stop_all())
     try:
         build_in_order(out, plan, numbers, config, jobs, connection.send)
     except (InputError, RunError) as error:
         connection.send(_without_cause(error))
+    except KeyboardInterrupt:
+        pass  # asked to stop; the shard that was in work is gone
     connection.close()
 
 
 def _without_cause(error: Exception) -> Exception:
     """The error alone: what it came from may not be picklable."""
     return type(error)(*error.args)
-
-
-def _end(number: int, frame: object) -> None:
-    raise SystemExit(128 + number)

@@ -112,8 +112,13 @@ def run(command: list[str], *, limit_s: float, pass_fds: tuple[int, ...] = ()) -
 
 
 _running: set[subprocess.Popen[bytes]] = set()
-_lock = threading.Lock()
+_lock = threading.RLock()  # a signal handler may come upon its own thread inside
 _stopped = False
+
+
+def is_stopped() -> bool:
+    """Whether `stop_all` was called."""
+    return _stopped
 
 
 def allow() -> None:

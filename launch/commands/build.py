@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 from pathlib import Path
 
 from launch.array import array_task
@@ -66,10 +65,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _terminated(number: int, frame: object) -> None:
-    raise SystemExit(128 + number)
-
-
 def _datasets() -> str:
     from data_process.source import adapter_summaries
 
@@ -79,8 +74,6 @@ def _datasets() -> str:
 def main(arguments: list[str]) -> int:
     """Run the command."""
     given = _parser().parse_args(arguments)
-    # SLURM's and systemd's way to say stop: leaves no temporary file and no ffmpeg behind.
-    signal.signal(signal.SIGTERM, _terminated)
     from data_process.build import build
     from data_process.build_config import BuildConfig
     from data_process.source import SourceRequest

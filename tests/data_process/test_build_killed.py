@@ -107,7 +107,7 @@ def test_a_build_that_is_asked_to_stop_ends_soon_and_cleanly(source, tmp_path, u
         words(source, out, *more), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 30
-    while not list(out.glob("*.tmp.*")) and time.monotonic() < deadline:
+    while not list(out.glob("shard-*.tmp.*")) and time.monotonic() < deadline:
         time.sleep(0.01)
     started.send_signal(number)
     asked = time.monotonic()
