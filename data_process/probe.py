@@ -25,6 +25,7 @@ class StreamFacts:
         duration: seconds, None where the header has none.
         rotation: degrees clockwise that ffmpeg turns the picture.
         aspect: width to height of one pixel.
+        is_encrypted: whether the stream needs a key.
     """
 
     codec: str
@@ -34,6 +35,7 @@ class StreamFacts:
     duration: float | None
     rotation: float
     aspect: Fraction
+    is_encrypted: bool = False
 
     def display_size(self) -> tuple[int, int]:
         """(height, width) after pixel-aspect correction and rotation."""
@@ -66,6 +68,8 @@ def probe(path: Path) -> StreamFacts | tuple[str, ...]:
     )
     if finished.status is None:
         return (f"no answer within {PROBE_LIMIT_S:.0f} s",)
+    if finished.status < 0:
+        return (f"ffmpeg ended by signal {-finished.status}",)
     facts = _parse_probe(finished.messages)
     return facts if facts is not None else finished.messages
 
@@ -95,6 +99,8 @@ def _parse_probe(lines: tuple[str, ...]) -> StreamFacts | None:
         duration=duration,
         rotation=rotation % 360,
         aspect=aspects[-1] if aspects and aspects[-1] else Fraction(1),
+        # The sample entry of ISO/IEC 23001-7 (common encryption).
+        is_encrypted="(encv /" in stream,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import stat
 import time
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
@@ -92,14 +93,17 @@ def transcode(video: SourceVideo, label: int, config: TranscodeConfig) -> Stored
 
 def _attempt(video: SourceVideo, label: int, config: TranscodeConfig, *, limit_factor: int) -> Stored | Quarantined:
     try:
-        num_bytes = video.path.stat().st_size
+        status = video.path.stat()
     except OSError as error:
         return Quarantined("read_error", str(error))
-    if num_bytes == 0:
+    num_bytes = status.st_size
+    if num_bytes == 0 and stat.S_ISREG(status.st_mode):
         return Quarantined("empty_file", "the file has no bytes")
     facts = probe(video.path)
     if not isinstance(facts, StreamFacts):
         return _no_stream(facts)
+    if facts.is_encrypted:
+        return Quarantined("encrypted", "the stream needs a key", facts=facts.described())
     if not 0 < facts.width * facts.height <= _MAX_PIXELS:
         return Quarantined("bad_size", f"the header claims {facts.width} x {facts.height} pixels")
     size = facts.stored_size(config.short_side)
@@ -139,6 +143,8 @@ def _no_stream(messages: tuple[str, ...]) -> Quarantined:
     text = " ".join(messages)
     if "no answer within" in text:
         return Quarantined("timeout", text)
+    if "ended by signal" in text:
+        return Quarantined("decoder_crash", text)
     if "Stream #" in text:
         code = "unreadable" if " Video: " in text else "no_video_stream"
         kinds = [message for message in messages if message.startswith("Stream #")]
