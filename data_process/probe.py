@@ -10,6 +10,7 @@ from pathlib import Path
 from data_process import ffmpeg
 
 PROBE_LIMIT_S = 60.0
+_INDEX_BYTES = 4 << 20
 _NTSC_BASES = (24, 30, 48, 60, 120)
 
 
@@ -25,7 +26,6 @@ class StreamFacts:
         duration: seconds, None where the header has none.
         rotation: degrees clockwise that ffmpeg turns the picture.
         aspect: width to height of one pixel.
-        is_encrypted: whether the stream needs a key.
     """
 
     codec: str
@@ -35,7 +35,6 @@ class StreamFacts:
     duration: float | None
     rotation: float
     aspect: Fraction
-    is_encrypted: bool = False
 
     def display_size(self) -> tuple[int, int]:
         """(height, width) after pixel-aspect correction and rotation."""
@@ -74,6 +73,17 @@ def probe(path: Path) -> StreamFacts | tuple[str, ...]:
     return facts if facts is not None else finished.messages
 
 
+def is_encrypted(path: Path) -> bool:
+    """Whether an MP4 file says that its streams need a key (ISO/IEC 23001-7); ffmpeg decodes them to noise.
+
+    Looked for at both ends of the file, where its index stands.
+    """
+    with path.open("rb") as file:
+        head = file.read(_INDEX_BYTES)
+        file.seek(-min(_INDEX_BYTES, file.seek(0, 2)), 2)
+        return re.search(rb"schm.{4}(cenc|cens|cbc1|cbcs)", head + file.read(), re.DOTALL) is not None
+
+
 def _parse_probe(lines: tuple[str, ...]) -> StreamFacts | None:
     duration, stream, rotation = None, None, 0.0
     for line in lines:
@@ -99,8 +109,6 @@ def _parse_probe(lines: tuple[str, ...]) -> StreamFacts | None:
         duration=duration,
         rotation=rotation % 360,
         aspect=aspects[-1] if aspects and aspects[-1] else Fraction(1),
-        # The sample entry of ISO/IEC 23001-7 (common encryption).
-        is_encrypted="(encv /" in stream,
     )
 
 

@@ -14,7 +14,7 @@ from data_process.errors import InputError
 from data_process.ffmpeg import Finished, Picture
 from data_process.optical_flow import Algorithm
 from data_process.outcome import TRANSIENT, Quarantined, Stored
-from data_process.probe import StreamFacts, probe
+from data_process.probe import StreamFacts, is_encrypted, probe
 from data_process.records import RecordHeader, describe_units
 from data_process.source import SourceVideo
 from data_process.timing import Timing, measure_timing
@@ -102,8 +102,6 @@ def _attempt(video: SourceVideo, label: int, config: TranscodeConfig, *, limit_f
     facts = probe(video.path)
     if not isinstance(facts, StreamFacts):
         return _no_stream(facts)
-    if facts.is_encrypted:
-        return Quarantined("encrypted", "the stream needs a key", facts=facts.described())
     if not 0 < facts.width * facts.height <= _MAX_PIXELS:
         return Quarantined("bad_size", f"the header claims {facts.width} x {facts.height} pixels")
     size = facts.stored_size(config.short_side)
@@ -171,6 +169,8 @@ def _judge(
     complaint = _complaint(finished, covered)
     if not reason and complaint and config.strict:
         reason = "degraded", complaint
+    if (reason or complaint) and is_encrypted(video.path):
+        reason = "encrypted", "the video needs a key"
     if reason:
         return Quarantined(*reason, status=finished.status, frames=encoded.num_decoded, facts=facts.described())
     sizes, crcs = describe_units(encoded.units)
