@@ -191,6 +191,8 @@ def _command(path: Path, picture: Picture, options: Mapping[str, object], target
         "enc_time_base": f"1:{_TICKS}",
         "fps_mode": "passthrough",
         "threads": 1,
+        # Otherwise the scaler starts a thread for every core of the machine, which costs more than it gives.
+        "filter_complex_threads": 1,
         "fs": picture.max_bytes,
         "stats_enc_pre": f"pipe:{times_fd}",
         "stats_enc_pre_fmt": "{pts}",
