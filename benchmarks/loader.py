@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.pictures import drifting_jpegs
 from benchmarks.scoreboard import Scoreboard
 from data_process.cores import available_cores
 from data_process.records import VideoRecord
@@ -65,19 +66,11 @@ RECIPES = {"crop": BenchmarkPlanner(None), "augment": BenchmarkPlanner(STRONG)}
 
 
 def write_videos(root: Path, *, height: int, width: int, count: int, frames: int) -> ShardSet:
-    """Videos of moving soft patches with grain, as JPEG frames of quality 85."""
-    import simplejpeg
-
+    """Videos of generated JPEG frames."""
     rng = np.random.default_rng(0)
 
     def video(number: int) -> tuple[dict[str, object], list[bytes]]:
-        coarse = torch.from_numpy(rng.random((1, 3, height // 8, width // 8), dtype=np.float32))
-        picture = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic")[0].permute(1, 2, 0)
-        units = []
-        for shift in range(frames):
-            moved = np.roll(picture.numpy(), (shift, 2 * shift), axis=(0, 1)) * 255.0
-            grain = rng.normal(0.0, 6.0, moved.shape)
-            units.append(simplejpeg.encode_jpeg(np.clip(moved + grain, 0, 255).astype(np.uint8), quality=85))
+        units = drifting_jpegs(rng, frames, height=height, width=width)
         return {"id": f"video/{number}", "height": height, "width": width}, units
 
     return ShardSet(write_dataset(root, [video(number) for number in range(count)]), split="train")

@@ -7,6 +7,7 @@ from importlib import import_module
 
 BENCHMARKS = {
     "build": "processor time of a build, beside the originals' two steps and bare ffmpeg",
+    "clip": "reading a random clip, beside whole videos through LMDB: time, bytes, memory",
     "loader": "clips a second of the loader's executors, beside Pillow",
     "step": "the training loop, beside the plainest loop that takes the same steps",
 }
