@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -22,8 +23,8 @@ from data_process.lmdb_pages import PageFormatError, read_layout
 from data_process.outcome import TRANSIENT, Quarantined, Stored
 from data_process.progress import Progress, show_progress
 from data_process.quarantine import merge_reports, read_report, write_report
-from data_process.shard_writer import ShardWriter, list_shards, read_meta, shard_name, sweep_stale
-from data_process.source import read_source
+from data_process.shard_writer import ShardWriter, list_shards, read_meta, shard_name, sweep_stale, write_durably
+from data_process.source import SourceListing, SourceRequest, keep_subset, read_source
 from data_process.transcode import TranscodeConfig, settings_of, transcode
 
 
@@ -71,6 +72,7 @@ class BuildSummary:
         shards_kept: shards that were complete before.
         outcomes: ``ok``, ``degraded`` and quarantine codes to numbers of videos.
         remarks: further codes of stored videos (``flat``, ``small``) to numbers of videos.
+        missing: videos that the annotations list and that are not there.
         complete: whether all shards of the build exist and the index was written.
     """
 
@@ -78,6 +80,7 @@ class BuildSummary:
     shards_kept: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     remarks: Counter[str] = field(default_factory=Counter)
+    missing: int = 0
     complete: bool = False
 
     @property
@@ -96,7 +99,8 @@ class BuildSummary:
     def __str__(self) -> str:
         remarks = f" (stored, but worth a look: {_counts(self.remarks)})" if self.remarks else ""
         outcomes = _counts(self.outcomes) or "no videos"
-        return f"{self.shards_built} shards written, {self.shards_kept} kept; {outcomes}{remarks}"
+        missing = f"; {self.missing} listed videos are missing (missing.jsonl)" if self.missing else ""
+        return f"{self.shards_built} shards written, {self.shards_kept} kept; {outcomes}{remarks}{missing}"
 
 
 def _counts(counter: Counter[str]) -> str:
@@ -105,20 +109,31 @@ def _counts(counter: Counter[str]) -> str:
 
 def build(
     dataset: str,
-    source: Path,
+    request: SourceRequest,
     out: Path,
     config: BuildConfig,
     *,
-    split: str = "train",
-    classes: list[str] | None = None,
+    subset: Sequence[str] | None = None,
 ) -> BuildSummary:
     """Store the videos of a source as shards; shards that exist are kept, so that a second start goes on.
+
+    Args:
+        dataset: name of the adapter.
+        request: what it is asked to read.
+        out: folder of the shards.
+        config: how.
+        subset: ids of the videos to store; None for all.
 
     Raises:
         InputError: for a source or output folder that does not fit; nothing was written.
         RunError: where the disk is full, or too many videos had to be left out (after everything else was stored).
     """
-    videos = read_source(dataset, source, split=split)
+    listing = read_source(dataset, request)
+    if subset is not None:
+        listing = keep_subset(listing, subset)
+    for warning in listing.warnings:
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
+    videos, source, classes = listing.videos, request.root, request.classes or listing.classes
     plan = make_plan(
         videos,
         source=source,
@@ -140,8 +155,9 @@ def build(
     mine = list(range(config.task, plan.num_shards, config.tasks))
     if config.retry_quarantined:
         _drop_transient(out, mine)
-    summary = BuildSummary()
-    missing = [number for number in mine if not _is_finished(out, plan, number)]
+    _report_missing(out, listing)
+    summary = BuildSummary(missing=len(listing.missing))
+    missing = [number for number in mine if not is_finished(out, plan, number)]
     summary.shards_kept = len(mine) - len(missing)
     _build_shards(out, plan, missing, config, summary)
     for number in set(mine) - set(missing):
@@ -160,7 +176,20 @@ def build(
     return summary
 
 
-def _is_finished(out: Path, plan: BuildPlan, number: int) -> bool:
+def _report_missing(out: Path, listing: SourceListing) -> None:
+    path = out / "missing.jsonl"
+    if listing.missing:
+        write_durably(path, "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in listing.missing).encode())
+    else:
+        path.unlink(missing_ok=True)
+
+
+def is_finished(out: Path, plan: BuildPlan, number: int) -> bool:
+    """Whether a shard of this plan is there.
+
+    Raises:
+        InputError: where its file is damaged or of another plan.
+    """
     path = out / shard_name(number)
     if not path.exists():
         return False

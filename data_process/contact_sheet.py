@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image, ImageFont
 
-    from data_process.shards import ShardSet
+    from data_process.video_set import VideoSet
 
     Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -76,7 +76,7 @@ def even_numbers(count: int, total: int) -> tuple[int, ...]:
     return tuple(round(number * (total - 1) / max(1, count - 1)) for number in range(count))
 
 
-def read_row(shards: ShardSet, index: int, layout: SheetLayout) -> VideoRow:
+def read_row(shards: VideoSet, index: int, layout: SheetLayout) -> VideoRow:
     """Read a stored video for a sheet; damage is told in the row, so that the other videos can be seen."""
     record = shards[index]
     numbers = even_numbers(layout.frames, record.num_frames)

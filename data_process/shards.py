@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 import zlib
 from bisect import bisect_left
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,40 +15,9 @@ import numpy as np
 from data_process.errors import InputError, RunError
 from data_process.frames import CODECS, STREAMS, EncodedFrames
 from data_process.index import DEGRADED, SPLITS, read_index
+from data_process.open_shards import OpenShards, neighbours
 from data_process.records import RecordFormatError, RecordHeader, VideoRecord
 from data_process.shard_file import Place, Reader, ShardFile
-
-_HEADERS_KEPT = 256
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """Which videos are read, and how.
-
-    Attributes:
-        root: folder of shards, as `intravid build` makes it.
-        split: train, val, test, or all.
-        reader: pread (only the wanted bytes), or lmdb (whole values through LMDB, for comparison).
-        check_crc: compare the checksum of every frame that is read.
-    """
-
-    root: str = ""
-    split: str = "train"
-    reader: Reader = "pread"
-    check_crc: bool = True
-
-    def open(self, split: str | None = None) -> ShardSet:
-        """The shards of this configuration, of its own split or another.
-
-        Raises:
-            InputError: where no root is given, or it holds no such split.
-        """
-        if not self.root:
-            raise InputError("data.root is not set; give the folder of shards, for instance --data.root shards/")
-        chosen = split or self.split
-        return ShardSet(
-            self.root, split=None if chosen == "all" else chosen, reader=self.reader, check_crc=self.check_crc
-        )
 
 
 class ShardSet:
@@ -91,7 +56,7 @@ class ShardSet:
         self._index = read_index(self.root)
         self._first, end = self._range(split)
         self._rows = self._index.rows[self._first : end]
-        self._opened = _Opened()
+        self._opened = OpenShards()
 
     def _range(self, split: str | None) -> tuple[int, int]:
         if split is None:
@@ -127,21 +92,26 @@ class ShardSet:
         return (self[index] for index in range(len(self)))
 
     @property
+    def name(self) -> str:
+        """The folder, for people."""
+        return str(self.root)
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Class names, in the order of the labels."""
         return self._index.classes
 
-    @cached_property
+    @property
     def labels(self) -> np.ndarray:
         """Class index of each sample, (N,) int64; -1 where unlabelled."""
         return self._rows["label"].astype(np.int64)
 
-    @cached_property
+    @property
     def num_frames(self) -> np.ndarray:
         """Frames of each sample, (N,) int64."""
         return self._rows["frames"].astype(np.int64)
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """SHA-256 of what decides the samples' order and plans: ids, labels, sizes and frame counts, in order."""
         state = hashlib.sha256(self._index.ids.blob(self._first, self._first + len(self)))
@@ -172,20 +142,15 @@ class ShardSet:
             InputError: where its shard is missing, or another one than was indexed.
         """
         opened = self._opened_here()
-        with opened.lock:
-            if index in opened.headers:
-                opened.headers.move_to_end(index)
-                return opened.headers[index]
+        if (kept := opened.header(index)) is not None:
+            return kept
         position, place, file = self._find(opened, index)
         try:
             header = file.header(position, place)
         except (RecordFormatError, OSError) as error:
             raise self._damaged(index, str(error)) from error
         self._check_is_indexed(index, header, file)
-        with opened.lock:
-            opened.headers[index] = header
-            while len(opened.headers) > _HEADERS_KEPT:
-                opened.headers.popitem(last=False)
+        opened.keep_header(index, header)
         return header
 
     def read_frames(self, index: int, frames: Sequence[int]) -> EncodedFrames:
@@ -208,7 +173,7 @@ class ShardSet:
         position, place, file = self._find(self._opened_here(), index)
         offsets = header.unit_offsets()
         base = place[1] - int(offsets[-1])
-        for first, last in _runs(wanted, offsets, self._max_gap):
+        for first, last in neighbours(wanted, offsets, self._max_gap):
             start, end = int(offsets[first]), int(offsets[last + 1])
             try:
                 data = file.read(position, place, base + start, end - start)
@@ -219,10 +184,11 @@ class ShardSet:
                 self._check_unit(index, header, number, unit)
                 yield unit
 
-    def _find(self, opened: _Opened, index: int) -> tuple[int, Place, ShardFile]:
+    def _find(self, opened: OpenShards, index: int) -> tuple[int, Place, ShardFile]:
         """Position in the shard, place in the file, and the file, of a video."""
         row = self._rows[index]
-        file = self._open(opened, int(row["shard"]))
+        shard = int(row["shard"])
+        file = opened.file(shard, lambda: ShardFile(self.root, self._index.shards[shard], self.reader), self._max_open)
         position = int(row["position"])
         return position, file.locate(position, (int(row["offset"]), int(row["length"]))), file
 
@@ -250,50 +216,17 @@ class ShardSet:
             "again to rebuild only it."
         )
 
-    def _opened_here(self) -> _Opened:
+    def _opened_here(self) -> OpenShards:
         """Open files of this process; a forked child starts anew, whatever its parent's threads held."""
         opened = self._opened
         if opened.pid != os.getpid():
-            opened = self._opened = _Opened()
+            opened = self._opened = OpenShards()
         return opened
-
-    def _open(self, opened: _Opened, shard: int) -> ShardFile:
-        with opened.lock:
-            if shard in opened.files:
-                opened.files.move_to_end(shard)
-                return opened.files[shard]
-            file = opened.files[shard] = ShardFile(self.root, self._index.shards[shard], self.reader)
-            while len(opened.files) > self._max_open:
-                opened.files.popitem(last=False)
-            return file
 
     def close(self) -> None:
         """Forget open files; they are opened again when read."""
-        self._opened = _Opened()
-
-
-class _Opened:
-    """What one process has open; replaced as a whole, so that threads never see half of a change."""
-
-    def __init__(self) -> None:
-        self.pid = os.getpid()
-        self.lock = threading.Lock()
-        self.files: OrderedDict[int, ShardFile] = OrderedDict()
-        self.headers: OrderedDict[int, RecordHeader] = OrderedDict()
+        self._opened = OpenShards()
 
 
 def _reopen(root: str, split: str | None, reader: Reader, check_crc: bool, max_gap: int, max_open: int) -> ShardSet:
     return ShardSet(root, split=split, reader=reader, check_crc=check_crc, max_gap=max_gap, max_open=max_open)
-
-
-def _runs(wanted: Sequence[int], offsets: np.ndarray, max_gap: int) -> Iterator[tuple[int, int]]:
-    """Neighbouring frames joined to (first, last) where the bytes between them are few."""
-    if not wanted:
-        return
-    first = last = wanted[0]
-    for frame in wanted[1:]:
-        if offsets[frame] - offsets[last + 1] > max_gap:
-            yield first, last
-            first = frame
-        last = frame
-    yield first, last

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import pkgutil
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 
@@ -41,18 +41,62 @@ class SourceVideo:
             raise InputError(f"{self.id}: split {self.split!r}; expected one of {', '.join(SPLITS)}")
 
 
-Adapter = Callable[[Path, str], Iterable[SourceVideo]]
-"""`read(source, split)`: the videos of a source; `split` is what those get whose split the source does not tell."""
+@dataclass(frozen=True)
+class SourceRequest:
+    """What an adapter is asked to read.
+
+    Attributes:
+        root: folder of the videos; the list itself for adapters of lists of paths.
+        split: of videos whose source does not tell it.
+        annotations: lists or folders of lists, each with the split that its videos get, or None for what it tells; none
+            for those that lie where the dataset's own archives put them.
+        fold: which of the official splits of datasets that have several, from 1.
+        classes: names in the order of the labels, for lists that give numbers.
+    """
+
+    root: Path
+    split: str = "train"
+    annotations: tuple[tuple[str | None, Path], ...] = ()
+    fold: int = 1
+    classes: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class SourceListing:
+    """What an adapter found.
+
+    Attributes:
+        videos: that are there.
+        missing: ids that the annotations list and the folder does not hold, each with its class and split.
+        warnings: what a person should know, a sentence each.
+        classes: class names in the dataset's own order; None where it has none.
+    """
+
+    videos: Sequence[SourceVideo]
+    missing: Sequence[dict[str, str | None]] = ()
+    warnings: Sequence[str] = ()
+    classes: tuple[str, ...] | None = None
+
+
+Adapter = Callable[[SourceRequest], SourceListing]
 
 
 def adapter_names() -> list[str]:
     """Values of `--dataset`."""
     import data_process.datasets
 
-    return sorted(module.name for module in pkgutil.iter_modules(data_process.datasets.__path__))
+    names = (module.name for module in pkgutil.iter_modules(data_process.datasets.__path__))
+    return sorted(name for name in names if not name.startswith("_"))
 
 
-def read_source(dataset: str, source: Path, *, split: str = "train") -> list[SourceVideo]:
+def adapter_summaries() -> dict[str, str]:
+    """Name of each adapter to the first line of its documentation."""
+    return {
+        name: (import_module(f"data_process.datasets.{name}").__doc__ or "").splitlines()[0] for name in adapter_names()
+    }
+
+
+def read_source(dataset: str, request: SourceRequest) -> SourceListing:
     """All videos of a source, sorted by id.
 
     Raises:
@@ -60,26 +104,54 @@ def read_source(dataset: str, source: Path, *, split: str = "train") -> list[Sou
     """
     if dataset not in adapter_names():
         raise InputError(f"--dataset {dataset}: no such adapter; known are {', '.join(adapter_names())}")
-    if not source.exists():
-        raise InputError(f"{source} does not exist; expected the folder or list of the videos (--dataset {dataset})")
+    if not request.root.exists():
+        raise InputError(
+            f"{request.root} does not exist; expected the folder or list of the videos (--dataset {dataset})"
+        )
     adapter: Adapter = import_module(f"data_process.datasets.{dataset}").read
-    videos = sorted(adapter(source, split), key=lambda video: video.id)
+    listing = adapter(request)
+    videos = sorted(listing.videos, key=lambda video: video.id)
+    if not videos and listing.missing:
+        raise InputError(
+            f"none of the {len(listing.missing)} listed videos is below {request.root}; give the folder that holds "
+            f"them (looked for {first_ten([str(one['id']) for one in listing.missing[:3]])})"
+        )
     if not videos:
-        raise InputError(f"{source} holds no videos; expected files such as .mp4 or .avi, or class folders of them")
+        raise InputError(
+            f"{request.root} holds no videos; expected files such as .mp4 or .avi, or class folders of them"
+        )
     _refuse_twice(videos)
-    unwritable = [ascii(video.id) for video in videos if not _is_utf8(video.id)]
+    unwritable = [ascii(video.id) for video in videos if not is_utf8(video.id)]
     if unwritable:
         raise InputError(f"{len(unwritable)} names are not UTF-8: {first_ten(unwritable)}; rename these files")
-    missing = [str(video.path) for video in videos if not video.path.is_file()]
+    missing = [str(video.path) for video in videos if not video.path.exists()]
     if missing:
         raise InputError(
             f"{len(missing)} of {len(videos)} listed files do not exist: {first_ten(missing)}; correct the paths in "
-            f"{source}, which are relative to its folder, or leave these files out"
+            f"{request.root}, which are relative to its folder, or leave these files out"
         )
-    return videos
+    return replace(listing, videos=videos)
 
 
-def _is_utf8(text: str) -> bool:
+def keep_subset(listing: SourceListing, ids: Sequence[str]) -> SourceListing:
+    """Only the videos with the given ids.
+
+    Raises:
+        InputError: for ids that the source does not have.
+    """
+    wanted = set(ids)
+    unknown = sorted(wanted - {video.id for video in listing.videos} - {str(one["id"]) for one in listing.missing})
+    if unknown:
+        raise InputError(f"{len(unknown)} ids of the subset are not in the source: {first_ten(unknown)}")
+    return replace(
+        listing,
+        videos=[video for video in listing.videos if video.id in wanted],
+        missing=[one for one in listing.missing if one["id"] in wanted],
+    )
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a name can be stored; names of files that are not have surrogates in them."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -12,7 +12,10 @@ COMMANDS = {
     "synth": "write a labelled motion dataset of real MP4 files",
     "build": "videos to LMDB shards",
     "index": "write the index of a folder of shards",
-    "verify": "check shards, from sizes (level 0) to every frame (level 3)",
+    "verify": "check shards, from sizes (level 0) to decoded frames (level 4)",
+    "repack": "a dataset into other shards, or a part of it, without encoding",
+    "stage": "a checked copy of a dataset on a disk of this machine",
+    "import-lmdb": "databases of CoCLR and CSTP to shards, without encoding",
     "inspect": "contact sheet of stored videos",
     "pretrain": "train a method on shards: one process, torchrun or SLURM",
     "retrieve": "video retrieval with a trained backbone",
@@ -26,7 +29,7 @@ COMMANDS = {
 
 def usage() -> str:
     """The text of `intravid --help`."""
-    rows = "\n".join(f"  {name:<10} {text}" for name, text in COMMANDS.items())
+    rows = "\n".join(f"  {name:<12} {text}" for name, text in COMMANDS.items())
     return textwrap.dedent("""\
         usage: intravid COMMAND [options]
 
@@ -62,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     # training step a hundred times slower as soon as another process uses one of the cores (measured: 4.5 s, 0.05 s).
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
-        return import_module(f"launch.commands.{name}").main(rest) or 0
+        return import_module(f"launch.commands.{name.replace('-', '_')}").main(rest) or 0
     except InputError as error:
         return _stop(2, str(error))
     except RunError as error:

@@ -14,8 +14,8 @@ import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
+from data_process.data_config import DataConfig
 from data_process.errors import InputError
-from data_process.shards import DataConfig
 from engine.features import EvalConfig
 from engine.optim import OptimConfig
 from engine.precision import PrecisionConfig

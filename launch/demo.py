@@ -12,6 +12,7 @@ from pathlib import Path
 from data_process.build import BuildConfig, build
 from data_process.errors import RunError
 from data_process.motion_set import MotionSetConfig, write_motion_set
+from data_process.source import SourceRequest
 from engine.atomic import replacing
 from launch.config import load_run
 from launch.evaluate import evaluate, initial_backbone, one_frame_control, open_subject, print_table
@@ -39,7 +40,7 @@ def demo(out: Path, *, seed: int = 0, videos: int = 400, test_videos: int = 160)
     with _part("1/5 write motion videos"):
         write_motion_set(out / "videos", MotionSetConfig(videos=videos, test_videos=test_videos, seed=seed))
     with _part("2/5 build shards"):
-        build("folder", out / "videos", shards, BuildConfig())
+        build("folder", SourceRequest(out / "videos"), shards, BuildConfig())
     loaded = load_run(recipe, overrides)
     half = (loaded.config.train.steps or 0) // 2
     with _part(f"3/5 pretrain to step {half} and stop"):

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from data_process.errors import InputError
-from data_process.shards import ShardSet
+from data_process.video_set import VideoSet
 from engine.atomic import replacing
 from engine.checkpoint import backbone_weights, latest_checkpoint, read_checkpoint
 from engine.features import EvalConfig, SplitFeatures, extract_features
@@ -79,7 +79,7 @@ def initial_backbone(loaded: LoadedRun) -> Backbone:
 
 def evaluate(
     backbone: Backbone,
-    videos: tuple[ShardSet, ShardSet],
+    videos: tuple[VideoSet, VideoSet],
     config: EvalConfig,
     *,
     measures: Iterable[str] = MEASURES,
@@ -136,7 +136,7 @@ def evaluate(
 
 def one_frame_control(
     backbone: Backbone,
-    videos: tuple[ShardSet, ShardSet],
+    videos: tuple[VideoSet, VideoSet],
     config: EvalConfig,
     *,
     measures: Iterable[str] = MEASURES,
@@ -160,7 +160,7 @@ def one_frame_control(
 
 def _features(
     backbone: Backbone,
-    videos: ShardSet,
+    videos: VideoSet,
     config: EvalConfig,
     pipeline: PipelineConfig,
     world: World,
@@ -184,10 +184,10 @@ def _features(
     return SplitFeatures(values, torch.from_numpy(videos.labels))
 
 
-def _check_labels(gallery: SplitFeatures, query: SplitFeatures, videos: tuple[ShardSet, ShardSet]) -> None:
+def _check_labels(gallery: SplitFeatures, query: SplitFeatures, videos: tuple[VideoSet, VideoSet]) -> None:
     for features, one in zip((gallery, query), videos, strict=True):
         if int(features.labels.min()) < 0:
-            raise InputError(f"{one.root}, split {one.split}: some videos have no class, which these measures need")
+            raise InputError(f"{one.name}, split {one.split}: some videos have no class, which these measures need")
     absent = sorted(set(query.labels.tolist()) - set(gallery.labels.tolist()))
     if absent:
         names = ", ".join(videos[1].classes[label] for label in absent[:10])
@@ -212,7 +212,7 @@ def run_measures(path: Path, overrides: Sequence[str], *, measures: Sequence[str
         rows["one frame"] = one_frame_control(subject.backbone, videos, config.eval, **given)
         rows["random network"] = evaluate(initial_backbone(subject.loaded), videos, config.eval, **given)
     if world.is_main:
-        title = f"{config.data.root}: {len(videos[1])} {videos[1].split} videos against {len(videos[0])}"
+        title = f"{videos[1].name}: {len(videos[1])} {videos[1].split} videos against {len(videos[0])}"
         print_table(title, rows)
         if subject.folder is not None:
             for measure in measures:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from data_process.datasets._files import is_video, walk_videos
 from data_process.errors import InputError
 from data_process.index import SPLITS
-from data_process.source import VIDEO_SUFFIXES, SourceVideo
+from data_process.source import SourceListing, SourceRequest, SourceVideo
 
 
-def read(source: Path, split: str) -> Iterator[SourceVideo]:
+def read(request: SourceRequest) -> SourceListing:
     """Videos below a folder.
 
     ``CLASS/x.mp4`` has the id ``CLASS/x``, ``train/CLASS/x.mp4`` the id ``train/CLASS/x``. Files that lie beside the
@@ -21,11 +21,16 @@ def read(source: Path, split: str) -> Iterator[SourceVideo]:
     Raises:
         InputError: where the source is a file.
     """
+    source = request.root
     if not source.is_dir():
         raise InputError(f"{source} is a file; --dataset folder expects a folder, --dataset list a list of videos")
+    return SourceListing(list(_read(source, request.split)))
+
+
+def _read(source: Path, split: str) -> Iterator[SourceVideo]:
     entries = [path for path in source.iterdir() if not path.name.startswith(".")]
     folders = {path.name: path for path in entries if path.is_dir()}
-    if folders and set(folders) <= set(SPLITS) and not any(map(_is_video, entries)):
+    if folders and set(folders) <= set(SPLITS) and not any(map(is_video, entries)):
         for name, folder in sorted(folders.items()):
             yield from _videos(folder, split=name, prefix=f"{name}/")
     else:
@@ -33,7 +38,7 @@ def read(source: Path, split: str) -> Iterator[SourceVideo]:
 
 
 def _videos(root: Path, *, split: str, prefix: str) -> Iterator[SourceVideo]:
-    paths = list(_walk(root))
+    paths = list(walk_videos(root))
     stems = [str(path.relative_to(root).with_suffix("")) for path in paths]
     times = Counter(stems)
     for path, stem in zip(paths, stems, strict=True):
@@ -41,20 +46,3 @@ def _videos(root: Path, *, split: str, prefix: str) -> Iterator[SourceVideo]:
         # x.mp4 and x.avi are two videos: their ids keep the ending.
         name = stem if times[stem] == 1 else str(path.relative_to(root))
         yield SourceVideo(path, prefix + name, parts[0] if len(parts) > 1 else None, split)
-
-
-def _walk(root: Path) -> Iterator[Path]:
-    # Not rglob: it passes over class folders that are links, and shared storage is full of those.
-    for name, folders, files in os.walk(root, followlinks=True):
-        here = Path(name)
-        folders[:] = [one for one in sorted(folders) if not one.startswith(".") and not _leads_back(here / one)]
-        paths = (here / one for one in sorted(files) if not one.startswith("."))
-        yield from (path for path in paths if _is_video(path))
-
-
-def _leads_back(folder: Path) -> bool:
-    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
-
-
-def _is_video(path: Path) -> bool:
-    return path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()

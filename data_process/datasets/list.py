@@ -9,10 +9,10 @@ from pathlib import Path
 
 from data_process.errors import InputError
 from data_process.index import SPLITS
-from data_process.source import SourceVideo
+from data_process.source import SourceListing, SourceRequest, SourceVideo
 
 
-def read(source: Path, split: str) -> Iterator[SourceVideo]:
+def read(request: SourceRequest) -> SourceListing:
     """Videos named in a text file; paths are relative to the folder of the list.
 
     A ``.csv`` file holds rows ``path,label[,split]``, with or without a header line that begins with ``path``. Any
@@ -22,6 +22,7 @@ def read(source: Path, split: str) -> Iterator[SourceVideo]:
     Raises:
         InputError: where the source is no file or a line cannot be understood, with its number.
     """
+    source = request.root
     if not source.is_file():
         raise InputError(f"{source} is a folder; --dataset list expects a text or CSV file, --dataset folder a folder")
     try:
@@ -30,9 +31,14 @@ def read(source: Path, split: str) -> Iterator[SourceVideo]:
         rows = list(_csv_rows(source, text) if source.suffix.lower() == ".csv" else _text_rows(source, text))
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{source} is no list of videos ({error}); expected text in UTF-8") from None
-    for path, label, row_split in rows:
-        name = str(Path(path).with_suffix("")).lstrip("/")
-        yield SourceVideo(source.parent / path, name, label, row_split or split)
+    return SourceListing(
+        [
+            SourceVideo(
+                source.parent / path, str(Path(path).with_suffix("")).lstrip("/"), label, row_split or request.split
+            )
+            for path, label, row_split in rows
+        ]
+    )
 
 
 def _csv_rows(source: Path, text: str) -> Iterator[tuple[str, str | None, str | None]]:

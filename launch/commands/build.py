@@ -7,11 +7,14 @@ import os
 from pathlib import Path
 
 from launch.array import array_task
+from launch.names import read_names
 
 EXAMPLE = """\
 example:
   intravid build videos/ shards/
   intravid build videos/ flow/ --modality flow
+  intravid build k400/ shards/ --dataset kinetics --annotations kinetics400/ --short-side 256
+  intravid build UCF-101/ shards/ --dataset ucf101 --annotations ucfTrainTestlist/ --fold 1
   intravid build list.csv shards/ --dataset list --short-side 128 --jobs 8
   sbatch --array=0-15 --wrap "intravid build videos/ shards/"    # or on any machines: --task 0 --tasks 16, ...
 """
@@ -22,12 +25,17 @@ def _parser() -> argparse.ArgumentParser:
         prog="intravid build",
         description="Store videos as LMDB shards of JPEG frames. Shards that exist are kept: run the same command "
         "again to go on after a stop.",
-        epilog=EXAMPLE,
+        epilog=f"{EXAMPLE}\ndatasets:\n{_datasets()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", type=Path, help="folder of videos (a class per sub-folder, or none), or a list")
     parser.add_argument("out", type=Path, help="folder for the shards")
-    parser.add_argument("--dataset", default="folder", help="adapter that reads the source: folder or list (folder)")
+    parser.add_argument("--dataset", default="folder", metavar="NAME", help="what the source is, see below (folder)")
+    parser.add_argument(
+        "--annotations", action="append", default=[], metavar="[SPLIT=]PATH", help="list, CSV or folder of lists"
+    )
+    parser.add_argument("--fold", type=int, default=1, help="of the official splits of UCF101 and HMDB51 (1)")
+    parser.add_argument("--subset", type=Path, metavar="FILE", help="store only the videos with these ids, one a line")
     parser.add_argument("--split", default="train", help="split of videos whose source does not tell it (train)")
     parser.add_argument("--classes", type=Path, help="file of class names, one a line, in the order of the labels")
     parser.add_argument("--short-side", type=int, default=256, help="pixels; larger videos are scaled down (256)")
@@ -55,10 +63,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _datasets() -> str:
+    from data_process.source import adapter_summaries
+
+    return "".join(f"  {name:<10} {text}\n" for name, text in adapter_summaries().items())
+
+
 def main(arguments: list[str]) -> int:
     """Run the command."""
     given = _parser().parse_args(arguments)
     from data_process.build import BuildConfig, build
+    from data_process.source import SourceRequest
     from data_process.transcode import FlowConfig, TranscodeConfig
 
     config = BuildConfig(
@@ -78,23 +93,22 @@ def main(arguments: list[str]) -> int:
         max_bad=given.max_bad,
         retry_quarantined=given.retry_quarantined,
     )
-    summary = build(
-        given.dataset, given.source, given.out, config, split=given.split, classes=_read_classes(given.classes)
+    request = SourceRequest(
+        given.source,
+        split=given.split,
+        annotations=tuple(map(_annotation, given.annotations)),
+        fold=given.fold,
+        classes=read_names(given.classes, "--classes"),
     )
+    summary = build(given.dataset, request, given.out, config, subset=read_names(given.subset, "--subset"))
     state = "indexed" if summary.complete else "other tasks have shards to build; the last one writes the index"
     print(f"{given.out}: {summary}; {state}")
     return 0
 
 
-def _read_classes(path: Path | None) -> list[str] | None:
-    if path is None:
-        return None
-    from data_process.errors import InputError
+def _annotation(text: str) -> tuple[str | None, Path]:
+    """`val=lists/val.csv` or a path alone."""
+    from data_process.index import SPLITS
 
-    if not path.is_file():
-        raise InputError(f"--classes {path} does not exist; expected a text file with one class name a line")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise InputError(f"--classes {path} is no list of classes ({error}); expected text in UTF-8") from None
-    return [line.strip() for line in lines if line.strip()]
+    split, sign, path = text.partition("=")
+    return (split, Path(path)) if sign and split in SPLITS else (None, Path(text))

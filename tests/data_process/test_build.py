@@ -15,6 +15,7 @@ from data_process.index import read_index
 from data_process.outcome import Quarantined
 from data_process.quarantine import read_json_lines
 from data_process.shards import ShardSet
+from data_process.source import SourceRequest
 from data_process.transcode import TranscodeConfig
 from data_process.verify import VerifyConfig, move_damaged, verify
 from tests.full_disk import small_disk
@@ -41,7 +42,7 @@ def config_of(**changes):
 
 
 def run(source, out, **changes):
-    return build("folder", source, out, config_of(**changes))
+    return build("folder", SourceRequest(source), out, config_of(**changes))
 
 
 def content(out):

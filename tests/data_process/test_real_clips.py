@@ -15,6 +15,7 @@ from PIL import Image
 from data_process.build import BuildConfig, build
 from data_process.quarantine import read_json_lines
 from data_process.shards import ShardSet
+from data_process.source import SourceRequest
 from data_process.transcode import TranscodeConfig
 from data_process.verify import VerifyConfig, verify
 
@@ -38,7 +39,12 @@ def built(tmp_path_factory):
     """All decodable clips, however short."""
     out = tmp_path_factory.mktemp("clips") / "out"
     settings = TranscodeConfig(short_side=64, min_frames=1)
-    build("folder", CLIPS, out, BuildConfig(transcode=settings, jobs=min(4, os.cpu_count() or 1), max_bad=1.0))
+    build(
+        "folder",
+        SourceRequest(CLIPS),
+        out,
+        BuildConfig(transcode=settings, jobs=min(4, os.cpu_count() or 1), max_bad=1.0),
+    )
     return out
 
 

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from data_process.data_config import DataConfig
 from data_process.errors import InputError, RunError
 from data_process.index import read_index
-from data_process.shards import DataConfig, ShardSet
+from data_process.shards import ShardSet
 from tests.sample_videos import jpegs, small_dataset
 
 

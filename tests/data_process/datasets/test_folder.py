@@ -1,7 +1,7 @@
 import pytest
 
 from data_process.errors import InputError
-from data_process.source import read_source
+from data_process.source import SourceRequest, read_source
 
 
 def touch(root, *names):
@@ -12,7 +12,10 @@ def touch(root, *names):
 
 
 def found(root, **options):
-    return [(video.id, video.class_name, video.split) for video in read_source("folder", root, **options)]
+    return [
+        (video.id, video.class_name, video.split)
+        for video in read_source("folder", SourceRequest(root, **options)).videos
+    ]
 
 
 def test_sub_folders_are_classes(tmp_path):
@@ -63,14 +66,14 @@ def test_links_to_folders_are_followed_but_not_round_in_circles(tmp_path):
 
 def test_a_folder_of_no_videos_is_wrong_input(tmp_path):
     with pytest.raises(InputError, match=r"holds no videos; expected files such as"):
-        read_source("folder", touch(tmp_path, "notes.txt"))
+        read_source("folder", SourceRequest(touch(tmp_path, "notes.txt")))
 
 
 def test_a_missing_folder_is_wrong_input(tmp_path):
     with pytest.raises(InputError, match="nowhere does not exist"):
-        read_source("folder", tmp_path / "nowhere")
+        read_source("folder", SourceRequest(tmp_path / "nowhere"))
 
 
 def test_a_file_is_no_folder(tmp_path):
     with pytest.raises(InputError, match="--dataset list"):
-        read_source("folder", touch(tmp_path, "x.csv") / "x.csv")
+        read_source("folder", SourceRequest(touch(tmp_path, "x.csv") / "x.csv"))

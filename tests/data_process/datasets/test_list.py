@@ -4,7 +4,7 @@ import pytest
 
 from data_process.datasets.list import read
 from data_process.errors import InputError
-from data_process.source import read_source
+from data_process.source import SourceRequest, read_source
 
 ANNOTATIONS = Path(__file__).resolve().parents[4] / "shared" / "data" / "annotations"
 
@@ -18,7 +18,7 @@ def write(root, text, name="list.txt", videos=()):
 
 
 def rows(path, split="train"):
-    return [(video.id, video.class_name, video.split) for video in read(path, split)]
+    return [(video.id, video.class_name, video.split) for video in read(SourceRequest(path, split)).videos]
 
 
 def test_lines_are_path_and_label(tmp_path):
@@ -64,13 +64,13 @@ def test_a_list_in_another_encoding_is_wrong_input(tmp_path):
 def test_paths_are_relative_to_the_list(tmp_path, monkeypatch):
     path = write(tmp_path, "run/x.mp4 run\n", videos=["run/x.mp4"])
     monkeypatch.chdir("/")
-    assert read_source("list", path)[0].path == tmp_path / "run/x.mp4"
+    assert read_source("list", SourceRequest(path)).videos[0].path == tmp_path / "run/x.mp4"
 
 
 def test_missing_files_are_counted_and_the_first_ten_named(tmp_path):
     text = "".join(f"{number:02d}.mp4 0\n" for number in range(13))
     with pytest.raises(InputError, match=r"12 of 13 listed files do not exist: .*00.mp4.*10.mp4 and 2 more") as caught:
-        read_source("list", write(tmp_path, text, videos=["05.mp4"]))
+        read_source("list", SourceRequest(write(tmp_path, text, videos=["05.mp4"])))
     assert "11.mp4" not in str(caught.value)
 
 
@@ -79,17 +79,17 @@ def test_ids_given_twice_are_counted_and_the_first_ten_named(tmp_path):
     text = "".join(f"{name}.mp4 0\n{name}.avi 0\n" for name in names)
     videos = [f"{name}.{ending}" for name in names for ending in ("mp4", "avi")]
     with pytest.raises(InputError, match=r"12 ids stand for more than one file: 00 .*09 .* and 2 more; rename"):
-        read_source("list", write(tmp_path, text, videos=videos))
+        read_source("list", SourceRequest(write(tmp_path, text, videos=videos)))
 
 
 def test_a_folder_is_no_list(tmp_path):
     with pytest.raises(InputError, match="--dataset folder"):
-        read_source("list", tmp_path)
+        read_source("list", SourceRequest(tmp_path))
 
 
 def test_an_unknown_adapter_names_the_known_ones(tmp_path):
-    with pytest.raises(InputError, match=r"known are folder, list"):
-        read_source("kinetix", tmp_path)
+    with pytest.raises(InputError, match=r"known are coclr, cstp, folder, hmdb51, kinetics, list"):
+        read_source("kinetix", SourceRequest(tmp_path))
 
 
 @pytest.mark.skipif(not ANNOTATIONS.is_dir(), reason="the annotation samples are not beside this repository")

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from data_process.shards import ShardSet
 from launch.array import array_task
 from launch.cli import main
 from tests.full_disk import small_disk
@@ -76,7 +77,7 @@ def duplicate_id(source, root):
 
 
 def unknown_adapter(source, root):
-    return "known are folder, list", [source, root / "out", "--dataset", "ucf"]
+    return "known are coclr, cstp, folder", [source, root / "out", "--dataset", "ucf"]
 
 
 def wrong_setting(source, root):
@@ -156,3 +157,27 @@ def test_help_shows_an_example(capsys, command):
 )
 def test_slurm_arrays_number_the_tasks_from_0(environment, expected):
     assert array_task({f"SLURM_ARRAY_TASK_{name}": value for name, value in environment.items()}) == expected
+
+
+def test_listed_videos_that_are_missing_are_counted_and_written_down(tmp_path, capsys):
+    write_video(tmp_path / "videos" / "run" / "0wR5jVB-WPk.mp4")
+    (tmp_path / "k.csv").write_text(
+        "label,youtube_id,time_start,time_end,split\nrun,0wR5jVB-WPk,1,2,train\nrun,gone4567890,3,4,val\n"
+    )
+    words = ["build", str(tmp_path / "videos"), str(tmp_path / "out"), "--dataset", "kinetics"]
+    assert main([*words, "--annotations", str(tmp_path / "k.csv")]) == 0
+    assert "1 listed videos are missing (missing.jsonl)" in capsys.readouterr().out
+    (line,) = (tmp_path / "out" / "missing.jsonl").read_text().splitlines()
+    assert '"gone4567890_000003_000004"' in line
+
+
+def test_a_subset_and_a_split_of_annotations_are_taken(tmp_path, capsys):
+    for name in ("a", "b", "c"):
+        write_video(tmp_path / "videos" / "run" / f"{name}.mp4")
+    (tmp_path / "list.txt").write_text("run/a.mp4 0\nrun/b.mp4 0\nrun/c.mp4 0\n")
+    (tmp_path / "ids.txt").write_text("run/a\nrun/c\n")
+    words = ["build", str(tmp_path / "videos"), str(tmp_path / "out"), "--dataset", "mmaction2"]
+    words += ["--annotations", f"test={tmp_path / 'list.txt'}"]
+    assert main([*words, "--subset", str(tmp_path / "ids.txt")]) == 0
+    assert "2 ok" in capsys.readouterr().out
+    assert {record.id for record in ShardSet(tmp_path / "out", split="test")} == {"run/a", "run/c"}
