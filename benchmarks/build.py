@@ -25,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.options import add_outputs, add_rounds, positive
 from benchmarks.scoreboard import Goal, Scoreboard
 from benchmarks.two_steps import TwoSteps
 from benchmarks.videos import make_videos
@@ -34,7 +35,7 @@ from data_process.cores import available_cores
 from data_process.errors import InputError
 from data_process.probe import StreamFacts, probe
 from data_process.shards import ShardSet
-from data_process.source import SourceVideo, read_source
+from data_process.source import SourceRequest, SourceVideo, read_source
 from data_process.transcode import TranscodeConfig, picture_of
 
 OURS, FLOOR = "intravid build", "bare ffmpeg"
@@ -99,7 +100,7 @@ def _run_bare(commands: Sequence[list[str]], jobs: int) -> int:
 
 def _run_build(source: Path, out: Path, config: BuildConfig) -> int:
     with contextlib.redirect_stderr(io.StringIO()):
-        build("folder", source, out / "shards", config)
+        build("folder", SourceRequest(source), out / "shards", config)
     return int(ShardSet(out / "shards").num_frames.sum())
 
 
@@ -164,7 +165,7 @@ def main(arguments: list[str]) -> int:
         if source is None:
             source = scratch / "videos"
             make_videos(source, count=given.count, seconds=given.seconds)
-        videos = read_source("folder", source)
+        videos = read_source("folder", SourceRequest(source)).videos
         for video in videos:
             video.path.read_bytes()  # into the page cache, so that the first round costs what the others do
         entrants = contenders(
@@ -190,13 +191,12 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("videos", type=Path, nargs="?", help="folder of videos (default: generated ones)")
-    parser.add_argument("--count", type=int, default=48, help="generated videos (48)")
+    parser.add_argument("--count", type=positive, default=48, help="generated videos (48)")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of a generated video (10)")
-    parser.add_argument("--short-side", type=int, default=256, help="pixels (256)")
+    parser.add_argument("--short-side", type=positive, default=256, help="pixels (256)")
     parser.add_argument("--quality", type=int, default=2, help="JPEG scale of ffmpeg (2, as the originals)")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of every contender (3)")
-    parser.add_argument("--jobs", type=int, default=available_cores(), help="ffmpegs side by side (one a core)")
-    parser.add_argument("--workers", type=int, default=64, help="packing processes of the published way (64)")
-    parser.add_argument("--scratch", type=Path, help="folder for what is written (the system's temporary folder)")
-    parser.add_argument("--json", type=Path, help="also write the numbers here")
+    add_rounds(parser)
+    parser.add_argument("--jobs", type=positive, default=available_cores(), help="ffmpegs side by side (one a core)")
+    parser.add_argument("--workers", type=positive, default=64, help="packing processes of the published way (64)")
+    add_outputs(parser, scratch=True)
     return parser

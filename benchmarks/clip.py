@@ -21,10 +21,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.list_database import write_lists
+from benchmarks.options import add_outputs, add_rounds, positive
 from benchmarks.pictures import drifting_jpegs
 from benchmarks.reading import Clip, ReaderSpec, Reading, read_clips
 from benchmarks.scoreboard import Goal, Scoreboard
 from data_process.errors import InputError
+from data_process.frames import STREAMS
 from data_process.shard_writer import write_dataset
 from data_process.shards import ShardSet
 
@@ -183,7 +185,7 @@ def _usable(shards: ShardSet, wanted: int, frames: int) -> int:
     """
     count = min(wanted, len(shards))
     for record in map(shards.__getitem__, range(count)):
-        if record.codec == "mp4":
+        if record.codec in STREAMS:
             raise InputError(f"{shards.root} holds {record.codec} records; bench clip compares stored JPEG frames")
         if record.num_frames < frames:
             raise InputError(f"{record.id} has {record.num_frames} frames; give --frames {record.num_frames} or less")
@@ -198,13 +200,14 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("shards", type=Path, nargs="?", help="folder of shards (default: generated videos)")
-    parser.add_argument("--videos", type=int, default=300, help="to read from; generated ones have 250 frames (300)")
-    parser.add_argument("--height", type=int, default=256, help="of generated videos, pixels (256)")
-    parser.add_argument("--width", type=int, default=340, help="likewise (340)")
-    parser.add_argument("--frames", type=int, default=16, help="of a clip (16)")
-    parser.add_argument("--clips", type=int, default=100, help="cold clips a round, each of another video (100)")
-    parser.add_argument("--warm-clips", type=int, default=2000, help="warm clips a round (2000)")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of every reader (3)")
-    parser.add_argument("--scratch", type=Path, help="folder for what is written (the system's temporary folder)")
-    parser.add_argument("--json", type=Path, help="also write the numbers here")
+    parser.add_argument(
+        "--videos", type=positive, default=300, help="to read from; generated ones have 250 frames (300)"
+    )
+    parser.add_argument("--height", type=positive, default=256, help="of generated videos, pixels (256)")
+    parser.add_argument("--width", type=positive, default=340, help="likewise (340)")
+    parser.add_argument("--frames", type=positive, default=16, help="of a clip (16)")
+    parser.add_argument("--clips", type=positive, default=100, help="cold clips a round, each of another video (100)")
+    parser.add_argument("--warm-clips", type=positive, default=2000, help="warm clips a round (2000)")
+    add_rounds(parser)
+    add_outputs(parser, scratch=True)
     return parser

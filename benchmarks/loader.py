@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.options import add_outputs, add_rounds, positive
 from benchmarks.pictures import drifting_jpegs
 from benchmarks.scoreboard import Scoreboard
 from data_process.cores import available_cores
@@ -204,8 +205,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--shards", type=Path, help="folder of shards (default: generated videos)")
-    parser.add_argument("--height", type=int, default=128, help="of generated videos, pixels (128)")
-    parser.add_argument("--width", type=int, default=171, help="likewise (171)")
+    parser.add_argument("--height", type=positive, default=128, help="of generated videos, pixels (128)")
+    parser.add_argument("--width", type=positive, default=171, help="likewise (171)")
     parser.add_argument(
         "--threads",
         type=int,
@@ -213,8 +214,8 @@ def _parser() -> argparse.ArgumentParser:
         default=sorted({1, 2, cores} & set(range(1, cores + 1))),
         help="of the executors; each number is a contender (1, 2 and one a core)",
     )
-    parser.add_argument("--batch", type=int, default=8, help="videos a step (8)")
-    parser.add_argument("--steps", type=int, default=10, help="measured steps a round (10)")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds (3)")
-    parser.add_argument("--json", type=Path, help="also write the numbers here")
+    parser.add_argument("--batch", type=positive, default=8, help="videos a step (8)")
+    parser.add_argument("--steps", type=positive, default=10, help="measured steps a round (10)")
+    add_rounds(parser)
+    add_outputs(parser)
     return parser

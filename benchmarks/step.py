@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.options import add_outputs, positive
 from benchmarks.scoreboard import Scoreboard
 from data_process.records import VideoRecord
 from engine.checkpoint import RunFacts
@@ -177,17 +178,17 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--steps", type=int, default=200, help="steps of each loop, warm-up included (200)")
     parser.add_argument("--warmup", type=int, default=20, help="first steps that are not counted (20)")
-    parser.add_argument("--batch", type=int, default=16, help="samples a step (16)")
-    parser.add_argument("--width", type=int, default=16, help="of R3D (16)")
-    parser.add_argument("--frames", type=int, default=8, help="of a clip (8)")
-    parser.add_argument("--size", type=int, default=32, help="of a clip, pixels (32)")
-    parser.add_argument("--log-every", type=int, default=10, help="steps between records of the engine (10)")
-    parser.add_argument("--save-every", type=int, default=25, help="steps between checkpoints of the engine (25)")
+    parser.add_argument("--batch", type=positive, default=16, help="samples a step (16)")
+    parser.add_argument("--width", type=positive, default=16, help="of R3D (16)")
+    parser.add_argument("--frames", type=positive, default=8, help="of a clip (8)")
+    parser.add_argument("--size", type=positive, default=32, help="of a clip, pixels (32)")
+    parser.add_argument("--log-every", type=positive, default=10, help="steps between records of the engine (10)")
+    parser.add_argument("--save-every", type=positive, default=25, help="steps between checkpoints of the engine (25)")
     parser.add_argument(
         "--channels-last", action=argparse.BooleanOptionalAction, default=True, help="memory layout of both loops"
     )
-    parser.add_argument("--threads", type=int, default=2, help="of torch (2)")
-    parser.add_argument("--json", type=Path, help="also write the numbers here")
+    parser.add_argument("--threads", type=positive, default=2, help="of torch (2)")
+    add_outputs(parser)
     given = parser.parse_args(arguments)
     if given.steps <= given.warmup:
         parser.error(f"--steps ({given.steps}) must exceed --warmup ({given.warmup})")

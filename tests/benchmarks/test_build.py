@@ -15,7 +15,7 @@ from benchmarks.videos import make_videos
 from data_process import ffmpeg
 from data_process.errors import InputError
 from data_process.probe import probe
-from data_process.source import read_source
+from data_process.source import SourceRequest, read_source
 from tests.sample_videos import jpegs, write_video
 
 
@@ -69,7 +69,7 @@ def test_the_floor_is_the_command_of_the_build_without_its_times(source, tmp_pat
     ran = []
     real = ffmpeg.run
     monkeypatch.setattr(ffmpeg, "run", lambda command, **how: (ran.append(command), real(command, **how))[1])
-    videos = read_source("folder", source)
+    videos = read_source("folder", SourceRequest(source)).videos
     entrants = build.contenders(videos, source, short_side=64, quality=4, jobs=1, workers=1)
     entrants[build.OURS](tmp_path)
     ours = [command for command in ran if "image2pipe" in command]
@@ -86,7 +86,7 @@ def test_the_floor_is_the_command_of_the_build_without_its_times(source, tmp_pat
 
 
 def test_the_two_steps_leave_the_database_of_the_originals(source, tmp_path):
-    videos = read_source("folder", source)
+    videos = read_source("folder", SourceRequest(source)).videos
     assert TwoSteps(64, 3, side_by_side=2, workers=1).run(videos, tmp_path) == 60
     database = lmdb.open(str(tmp_path / "lists.lmdb"), subdir=False, readonly=True, lock=False)
     with database, database.begin() as transaction:
