@@ -1,7 +1,7 @@
 # make demo     motion videos, shards, pretraining with a stop and a resume, evaluation: a table in a few minutes
 # make test     lint and all tests
 # make lint     ruff and pyright
-# make bench    the scripts in benchmarks/
+# make bench    the speed of every stage beside its peers (`intravid bench`), in about ten minutes
 # make venv     only the environment: .venv with intravid (editable) in it
 # make clean    remove the environment and caches; runs and data stay
 #
@@ -58,10 +58,7 @@ lint: $(STAMP)
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: $(STAMP)
-	@set -e; for script in benchmarks/*.py; do \
-	    test -e "$$script" || { echo "benchmarks/ holds no scripts"; exit 1; }; \
-	    echo "== $$script"; $(BIN)/python "$$script"; \
-	done
+	@set -e; for stage in build clip loader step; do $(BIN)/intravid bench $$stage; echo; done
 
 venv: $(STAMP)
 

@@ -1,10 +1,11 @@
-"""Installation of intravid: six top-level packages and one console script."""
+"""Installation of intravid: six top-level packages, the benchmarks that its command runs, and one console script."""
 
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 ROOMS = ("configs", "data_process", "pipelines", "models", "engine", "launch")
+BESIDE = ("benchmarks",)
 
 setup(
     name="intravid",
@@ -14,7 +15,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=[name for room in ROOMS for name in (room, *(f"{room}.{sub}" for sub in find_packages(room)))],
+    packages=[name for room in ROOMS + BESIDE for name in (room, *(f"{room}.{sub}" for sub in find_packages(room)))],
     package_data={"configs": ["**/*.yaml"]},
     install_requires=[
         "torch>=2.11,<2.14",

@@ -1,23 +1,18 @@
 """Speed of the loader's executors side by side: clips a second, and milliseconds of processor time a clip.
 
-    python benchmarks/loader.py                          # generated videos of 171 x 128 pixels
-    python benchmarks/loader.py --height 256 --width 340
-    python benchmarks/loader.py --shards SHARDS --json loader.json
-
 Every contender carries out the same plans of the same videos. They take turns, several rounds each; of the processor
 time the lowest round is reported, since a busy machine can only add to it. Clips a second depend on what else runs.
-`pillow` is the plain way, one thread with Pillow's operations, without prefetching.
+`pillow` is the plain way: one thread with Pillow's operations, without prefetching.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
@@ -25,6 +20,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.options import add_outputs, add_rounds, positive
+from benchmarks.pictures import drifting_jpegs
+from benchmarks.scoreboard import Scoreboard
 from data_process.cores import available_cores
 from data_process.records import VideoRecord
 from data_process.shard_writer import write_dataset
@@ -35,6 +33,7 @@ from pipelines.plan import ClipFormat, ClipPlan, SamplePlan
 from pipelines.source import ClipSource
 
 NUM_VIEWS, NUM_FRAMES, SIZE = 2, 16, 112
+PLAIN = "pillow, 1 thread"
 STRONG = ColourJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, probability=0.8, grey=0.2, blur=0.5)
 
 
@@ -67,37 +66,12 @@ class BenchmarkPlanner:
 RECIPES = {"crop": BenchmarkPlanner(None), "augment": BenchmarkPlanner(STRONG)}
 
 
-@dataclass(frozen=True)
-class Timing:
-    """What one contender needed.
-
-    Attributes:
-        recipe: crop, or augment (flip, colour, grey, blur of half of the clips).
-        loader: executor and threads.
-        cpu_ms_per_clip: processor time of the process for a clip of one view, lowest round.
-        clips_per_s: clips a second of wall time, fastest round.
-    """
-
-    recipe: str
-    loader: str
-    cpu_ms_per_clip: float
-    clips_per_s: float
-
-
 def write_videos(root: Path, *, height: int, width: int, count: int, frames: int) -> ShardSet:
-    """Videos of moving soft patches with grain, as JPEG frames of quality 85."""
-    import simplejpeg
-
+    """Videos of generated JPEG frames."""
     rng = np.random.default_rng(0)
 
     def video(number: int) -> tuple[dict[str, object], list[bytes]]:
-        coarse = torch.from_numpy(rng.random((1, 3, height // 8, width // 8), dtype=np.float32))
-        picture = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic")[0].permute(1, 2, 0)
-        units = []
-        for shift in range(frames):
-            moved = np.roll(picture.numpy(), (shift, 2 * shift), axis=(0, 1)) * 255.0
-            grain = rng.normal(0.0, 6.0, moved.shape)
-            units.append(simplejpeg.encode_jpeg(np.clip(moved + grain, 0, 255).astype(np.uint8), quality=85))
+        units = drifting_jpegs(rng, frames, height=height, width=width)
         return {"id": f"video/{number}", "height": height, "width": width}, units
 
     return ShardSet(write_dataset(root, [video(number) for number in range(count)]), split="train")
@@ -131,10 +105,11 @@ def pillow_batches(source: ClipSource) -> Iterator[int]:
     while True:
         batch = source(step)
         for view in range(NUM_VIEWS):
-            clips = [
-                np.stack([frame(stored[number], plan.clips[view]) for number in plan.clips[view].frames])
-                for plan, stored in zip(batch.plans, batch.frames, strict=True)
-            ]
+            clips = []
+            for plan, stored in zip(batch.plans, batch.frames, strict=True):
+                units = dict(zip(stored.numbers, stored.units, strict=True))
+                clip = plan.clips[view]
+                clips.append(np.stack([frame(units[number], clip) for number in clip.frames]))
             torch.from_numpy(np.stack(clips)).float().div_(255.0).permute(0, 4, 1, 2, 3)
         step += 1
         yield len(batch.index) * NUM_VIEWS
@@ -155,7 +130,7 @@ def contenders(
 
     backends = ["host", "dali"] if find_spec("nvidia") and find_spec("nvidia.dali") else ["host"]
     source = ClipSource(videos, planner, planner.clip_format, seed=0, global_batch=batch)
-    found: dict[str, Callable[[], Iterator[int]]] = {"pillow, 1 thread": lambda: pillow_batches(source)}
+    found: dict[str, Callable[[], Iterator[int]]] = {PLAIN: lambda: pillow_batches(source)}
     for backend in backends:
         for count in threads:
             config = PipelineConfig(backend=backend, threads=count)  # type: ignore[arg-type]
@@ -185,51 +160,62 @@ def measure(begin: Callable[[], Iterator[int]], steps: int) -> tuple[float, floa
     return 1e3 * cpu / clips, clips / wall
 
 
-def compare(videos: ShardSet, *, threads: list[int], batch: int, steps: int, rounds: int) -> list[Timing]:
-    """All contenders of all recipes, in turns."""
-    table = []
+def compare(
+    videos: ShardSet, *, threads: list[int], batch: int, steps: int, rounds: int
+) -> dict[str, tuple[float | None, ...]]:
+    """All contenders of all recipes, in turns: lowest processor time a clip, most clips a second, times Pillow."""
+    rows: dict[str, tuple[float | None, ...]] = {}
     for recipe, planner in RECIPES.items():
         runs: dict[str, list[tuple[float, float]]] = {}
         for _ in range(rounds):
             for name, begin in contenders(videos, planner, threads=threads, batch=batch).items():
                 runs.setdefault(name, []).append(measure(begin, steps))
+        plain = min(cpu for cpu, _ in runs[PLAIN])
         for name, results in runs.items():
             cpu, speed = zip(*results, strict=True)
-            table.append(Timing(recipe, name, round(min(cpu), 2), round(max(speed), 1)))
-    return table
+            rows[f"{recipe}: {name}"] = (min(cpu), max(speed), plain / min(cpu))
+    return rows
 
 
-def main() -> None:
-    """Compare and print a table."""
-    cores = available_cores()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shards", type=Path, help="folder of shards (default: generated videos)")
-    parser.add_argument("--height", type=int, default=128, help="of generated videos, pixels")
-    parser.add_argument("--width", type=int, default=171, help="likewise")
-    parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, 2, cores} & set(range(1, cores + 1))))
-    parser.add_argument("--batch", type=int, default=8, help="videos a step")
-    parser.add_argument("--steps", type=int, default=10, help="measured steps a round")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds")
-    parser.add_argument("--json", type=Path, help="also write the numbers here")
-    options = parser.parse_args()
+def main(arguments: list[str]) -> int:
+    """Run the benchmark."""
+    given = _parser().parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        if options.shards:
-            videos = ShardSet(options.shards, split="train")
+        if given.shards:
+            videos = ShardSet(given.shards, split="train")
         else:
-            videos = write_videos(Path(folder), height=options.height, width=options.width, count=32, frames=40)
-        table = compare(
-            videos, threads=options.threads, batch=options.batch, steps=options.steps, rounds=options.rounds
-        )
-    first = videos[0]
-    print(
-        f"{NUM_VIEWS} clips of {NUM_FRAMES} frames a video ({first.width} x {first.height}), out {SIZE}; {cores} cores"
+            videos = write_videos(Path(folder), height=given.height, width=given.width, count=32, frames=40)
+        rows = compare(videos, threads=given.threads, batch=given.batch, steps=given.steps, rounds=given.rounds)
+        first = videos[0]
+    setting = (
+        f"{NUM_VIEWS} clips of {NUM_FRAMES} frames a video ({first.width} x {first.height}) to {SIZE} x {SIZE}, "
+        f"{available_cores()} cores, {given.rounds} rounds"
     )
-    print(f"{'recipe':<9}{'loader':<18}{'cpu ms/clip':>12}{'clips/s':>10}")
-    for row in table:
-        print(f"{row.recipe:<9}{row.loader:<18}{row.cpu_ms_per_clip:>12.2f}{row.clips_per_s:>10.1f}")
-    if options.json:
-        options.json.write_text(json.dumps([asdict(row) for row in table], indent=1) + "\n")
+    Scoreboard("loader", setting, ("cpu ms/clip", "clips/s", "cpu, Pillow / this"), rows).publish(given.json)
+    return 0
 
 
-if __name__ == "__main__":
-    main()
+def _parser() -> argparse.ArgumentParser:
+    cores = available_cores()
+    parser = argparse.ArgumentParser(
+        prog="intravid bench loader",
+        description=__doc__,
+        epilog="example:\n  intravid bench loader --height 256 --width 340\n"
+        "  intravid bench loader --shards shards/ --json loader.json\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--shards", type=Path, help="folder of shards (default: generated videos)")
+    parser.add_argument("--height", type=positive, default=128, help="of generated videos, pixels (128)")
+    parser.add_argument("--width", type=positive, default=171, help="likewise (171)")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        nargs="+",
+        default=sorted({1, 2, cores} & set(range(1, cores + 1))),
+        help="of the executors; each number is a contender (1, 2 and one a core)",
+    )
+    parser.add_argument("--batch", type=positive, default=8, help="videos a step (8)")
+    parser.add_argument("--steps", type=positive, default=10, help="measured steps a round (10)")
+    add_rounds(parser)
+    add_outputs(parser)
+    return parser

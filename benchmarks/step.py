@@ -1,7 +1,5 @@
 """What the training loop costs beside the plainest loop that takes the same steps.
 
-    python -m benchmarks.step --steps 200
-
 Both train IIC on the same batches, prepared before the clock starts. They take turns step by step: whenever the engine
 asks for a batch, the bare loop takes its step first. So a machine that is busy with other things slows both alike; read
 the ratios, not the milliseconds.
@@ -20,6 +18,8 @@ from typing import Any
 
 import torch
 
+from benchmarks.options import add_outputs, positive
+from benchmarks.scoreboard import Scoreboard
 from data_process.records import VideoRecord
 from engine.checkpoint import RunFacts
 from engine.optim import OptimConfig
@@ -149,48 +149,48 @@ def measure(given: argparse.Namespace) -> LockStep:
     return loader
 
 
-def main() -> None:
-    """Measure and print the table."""
-    given = parse()
+def main(arguments: list[str]) -> int:
+    """Run the benchmark."""
+    given = _parse(arguments)
     loader = measure(given)
     kinds: dict[str, list[tuple[float, float]]] = {"plain": [], "with a record": [], "with a checkpoint": []}
     for step, pair in enumerate(zip(loader.bare_ms, loader.engine_ms, strict=False), start=1):
         if step > given.warmup:
             kind = "plain" if step % given.log_every else "with a record"
             kinds[kind if step % given.save_every else "with a checkpoint"].append(pair)
-    print(
-        f"{'steps of the engine':<22}{'number':>8}{'bare, ms':>10}{'engine, ms':>12}{'ratio of pairs':>16}   (medians)"
-    )
+    rows: dict[str, tuple[float | None, ...]] = {}
     for kind, pairs in kinds.items():
         if pairs:
             bare, engine = (statistics.median(times) for times in zip(*pairs, strict=True))
-            ratio = statistics.median(engine / bare for bare, engine in pairs)
-            print(f"{kind:<22}{len(pairs):>8}{bare:>10.2f}{engine:>12.2f}{ratio:>16.3f}")
+            rows[kind] = (len(pairs), bare, engine, statistics.median(engine / bare for bare, engine in pairs))
+    setting = f"IIC, batch {given.batch}, clips of {given.frames} x {given.size} x {given.size}, medians of pairs"
+    columns = ("steps", "bare, ms", "engine, ms", "engine / bare")
+    Scoreboard("step", setting, columns, rows).publish(given.json)
+    return 0
 
 
-def parse() -> argparse.Namespace:
-    """The command line."""
+def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="python -m benchmarks.step"
+        prog="intravid bench step",
+        description=__doc__,
+        epilog="example:\n  intravid bench step --steps 200\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--steps", type=int, default=200, help="steps of each loop, warm-up included")
-    parser.add_argument("--warmup", type=int, default=20, help="first steps that are not counted")
-    parser.add_argument("--batch", type=int, default=16, help="samples a step")
-    parser.add_argument("--width", type=int, default=16, help="of R3D")
-    parser.add_argument("--frames", type=int, default=8, help="of a clip")
-    parser.add_argument("--size", type=int, default=32, help="of a clip, pixels")
-    parser.add_argument("--log-every", type=int, default=10, help="steps between records of the engine")
-    parser.add_argument("--save-every", type=int, default=25, help="steps between checkpoints of the engine")
+    parser.add_argument("--steps", type=int, default=200, help="steps of each loop, warm-up included (200)")
+    parser.add_argument("--warmup", type=int, default=20, help="first steps that are not counted (20)")
+    parser.add_argument("--batch", type=positive, default=16, help="samples a step (16)")
+    parser.add_argument("--width", type=positive, default=16, help="of R3D (16)")
+    parser.add_argument("--frames", type=positive, default=8, help="of a clip (8)")
+    parser.add_argument("--size", type=positive, default=32, help="of a clip, pixels (32)")
+    parser.add_argument("--log-every", type=positive, default=10, help="steps between records of the engine (10)")
+    parser.add_argument("--save-every", type=positive, default=25, help="steps between checkpoints of the engine (25)")
     parser.add_argument(
         "--channels-last", action=argparse.BooleanOptionalAction, default=True, help="memory layout of both loops"
     )
-    parser.add_argument("--threads", type=int, default=2, help="of torch")
-    given = parser.parse_args()
+    parser.add_argument("--threads", type=positive, default=2, help="of torch (2)")
+    add_outputs(parser)
+    given = parser.parse_args(arguments)
     if given.steps <= given.warmup:
         parser.error(f"--steps ({given.steps}) must exceed --warmup ({given.warmup})")
     torch.set_num_threads(given.threads)
     return given
-
-
-if __name__ == "__main__":
-    main()

@@ -171,8 +171,16 @@ class Picture:
 
 def to_jpegs(path: Path, picture: Picture, *, quality: int) -> Finished:
     """JPEGs of a video's frames, back to back, and their times; `quality` is ffmpeg's q:v, 2 is best."""
-    options = {"c:v": "mjpeg", "q:v": quality, "pix_fmt": "yuvj420p", "flags:v": "+bitexact", "f": "image2pipe"}
-    return _run(path, picture, options)
+    return _run(path, picture, _jpeg_options(quality))
+
+
+def jpeg_command(path: Path, picture: Picture, *, quality: int) -> list[str]:
+    """The transcoding of `to_jpegs` and nothing else: no times of the frames; its processor time is a build's floor."""
+    return _command(path, picture, _jpeg_options(quality), "pipe:1")
+
+
+def _jpeg_options(quality: int) -> dict[str, object]:
+    return {"c:v": "mjpeg", "q:v": quality, "pix_fmt": "yuvj420p", "flags:v": "+bitexact", "f": "image2pipe"}
 
 
 def to_grey(path: Path, picture: Picture, target: IO[bytes]) -> Finished:
@@ -219,7 +227,9 @@ def _run(path: Path, picture: Picture, options: Mapping[str, object], target: IO
         return replace(finished, times=tuple(int(line) for line in times.read().split()))
 
 
-def _command(path: Path, picture: Picture, options: Mapping[str, object], target: str, *, times_fd: int) -> list[str]:
+def _command(
+    path: Path, picture: Picture, options: Mapping[str, object], target: str, *, times_fd: int | None = None
+) -> list[str]:
     """Real frames only: the default rate mode would repeat or drop frames of variable rates and late starts."""
     import ffmpeg
 
@@ -237,9 +247,11 @@ def _command(path: Path, picture: Picture, options: Mapping[str, object], target
         "enc_time_base": f"1:{_TICKS}",
         "fps_mode": "passthrough",
         "threads": 1,
+        # Otherwise the scaler starts a thread for every core of the machine, which costs more than it gives.
+        "filter_complex_threads": 1,
         "fs": picture.max_bytes,
-        "stats_enc_pre": f"pipe:{times_fd}",
-        "stats_enc_pre_fmt": "{pts}",
     }
+    if times_fd is not None:
+        every |= {"stats_enc_pre": f"pipe:{times_fd}", "stats_enc_pre_fmt": "{pts}"}
     output = ffmpeg.output(stream, target, **options, **every).global_args("-nostdin", "-nostats", "-v", "error", "-y")
     return [str(word) for word in ffmpeg.compile(output, cmd=executable())]

@@ -7,8 +7,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
-
 from data_process.records import RecordHeader
 from data_process.shard_file import ShardFile
 
@@ -50,14 +48,18 @@ class OpenShards:
                 self._headers.popitem(last=False)
 
 
-def neighbours(wanted: Sequence[int], offsets: np.ndarray, max_gap: int) -> Iterator[tuple[int, int]]:
-    """Neighbouring frames joined to (first, last) where the bytes between them are few."""
-    if not wanted:
-        return
-    first = last = wanted[0]
-    for frame in wanted[1:]:
-        if offsets[frame] - offsets[last + 1] > max_gap:
-            yield first, last
-            first = frame
-        last = frame
-    yield first, last
+def neighbours(begins: Sequence[int], ends: Sequence[int], max_gap: int) -> Iterator[tuple[int, int]]:
+    """Units joined to (first, last) places where the bytes between them are few.
+
+    Args:
+        begins: first byte of each unit, growing.
+        ends: the byte behind each.
+        max_gap: bytes that are read along rather than skipped by a second read.
+    """
+    first = 0
+    for place in range(1, len(begins)):
+        if begins[place] - ends[place - 1] > max_gap:
+            yield first, place - 1
+            first = place
+    if begins:
+        yield first, len(begins) - 1

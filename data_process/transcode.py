@@ -104,15 +104,12 @@ def _attempt(video: SourceVideo, label: int, config: TranscodeConfig, *, limit_f
         return _no_stream(facts)
     if not 0 < facts.width * facts.height <= _MAX_PIXELS:
         return Quarantined("bad_size", f"the header claims {facts.width} x {facts.height} pixels")
-    size = facts.stored_size(config.short_side)
-    if max(size) > _MAX_SIDE:
-        return Quarantined("bad_size", f"its pixel aspect {facts.aspect} makes it {size[1]} x {size[0]} pixels")
-    if min(size) < ENCODERS[config.codec].smallest:
-        return Quarantined("bad_size", f"{size[1]} x {size[0]} pixels are too few for {config.codec}")
-    if ENCODERS[config.codec].even:
-        size = max(2, size[0] // 2 * 2), max(2, size[1] // 2 * 2)
-    limit_s = limit_factor * max(60.0, 10.0 * (facts.duration or 0.0))
-    picture = Picture(size, _keep_every(facts.rate or Fraction(0), config), limit_s, _MAX_BYTES)
+    picture = picture_of(facts, config, limit_factor=limit_factor)
+    height, width = picture.size
+    if max(picture.size) > _MAX_SIDE:
+        return Quarantined("bad_size", f"its pixel aspect {facts.aspect} makes it {width} x {height} pixels")
+    if min(picture.size) < ENCODERS[config.codec].smallest:
+        return Quarantined("bad_size", f"{width} x {height} pixels are too few for {config.codec}")
     encoded, timing = _encode(video, facts, config, picture)
     needed = _keep_every(timing.rate * picture.keep_every, config)
     if encoded.finished.status == 0 and needed != picture.keep_every:
@@ -120,8 +117,17 @@ def _attempt(video: SourceVideo, label: int, config: TranscodeConfig, *, limit_f
         picture = replace(picture, keep_every=needed)
         encoded, timing = _encode(video, facts, config, picture)
     if encoded.finished.status is None:
-        return Quarantined("timeout", f"no end after {limit_s:.0f} s", facts=facts.described())
+        return Quarantined("timeout", f"no end after {picture.limit_s:.0f} s", facts=facts.described())
     return _judge(video, label, config, facts, encoded, timing, picture, num_bytes=num_bytes)
+
+
+def picture_of(facts: StreamFacts, config: TranscodeConfig, *, limit_factor: int = 1) -> Picture:
+    """What is made of a video, going by its header."""
+    size = facts.stored_size(config.short_side)
+    if ENCODERS[config.codec].even:
+        size = max(2, size[0] // 2 * 2), max(2, size[1] // 2 * 2)
+    limit_s = limit_factor * max(60.0, 10.0 * (facts.duration or 0.0))
+    return Picture(size, _keep_every(facts.rate or Fraction(0), config), limit_s, _MAX_BYTES)
 
 
 def _keep_every(rate: Fraction, config: TranscodeConfig) -> int:

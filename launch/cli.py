@@ -21,6 +21,7 @@ COMMANDS = {
     "retrieve": "video retrieval with a trained backbone",
     "knn": "k-nearest-neighbour classification with a trained backbone",
     "linear": "linear probe of a trained backbone",
+    "bench": "the speed of each stage, side by side with peers",
     "submit": "run another command as a SLURM job, requeued until done",
 }
 """Sub-command to one line of help; each is a module of `launch.commands` with `main(arguments)`."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from data_process.errors import InputError
 
+ROOMS = ("data_process", "pipelines", "models", "engine", "launch", "configs")
 _PORTS = 10000, 20000
 """First port and their number: below Linux's ephemeral range, where other programs' connections begin."""
 
@@ -122,8 +123,8 @@ def check_network(environ: Mapping[str, str]) -> None:
         )
 
 
-def check_one_checkout() -> None:
-    """Refuse a start in which the six packages do not come from one folder.
+def check_one_checkout(names: Sequence[str] = ROOMS) -> None:
+    """Refuse a start in which these packages do not come from one folder.
 
     Raises:
         InputError: naming what shadows what.
@@ -131,7 +132,7 @@ def check_one_checkout() -> None:
     from importlib.util import find_spec
 
     here = Path(__file__).resolve().parents[1]
-    for name in ("data_process", "pipelines", "models", "engine", "launch", "configs"):
+    for name in names:
         spec = find_spec(name)
         origin = Path(spec.origin).resolve() if spec and spec.origin else None
         if origin is None or origin.parents[1] != here:

@@ -93,6 +93,12 @@ def test_imports_go_downwards_only():
     assert upward_imports(modules(*ROOMS)) == []
 
 
+def test_nothing_stands_on_the_benchmarks():
+    # The bench command starts one by its name, when it is asked for.
+    for path, tree in modules(*ROOMS).items():
+        assert [name for name in imported(path, tree) if is_in(name, "benchmarks")] == [], path
+
+
 def test_models_import_only_plans_draws_and_batches_of_the_pipelines():
     assert wrong_models_imports(modules("models")) == []
 
