@@ -200,9 +200,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("shards", type=Path, nargs="?", help="folder of shards (default: generated videos)")
-    parser.add_argument(
-        "--videos", type=positive, default=300, help="to read from; generated ones have 250 frames (300)"
-    )
+    parser.add_argument("--videos", type=positive, default=300, help="to read from; generated: 250 frames each (300)")
     parser.add_argument("--height", type=positive, default=256, help="of generated videos, pixels (256)")
     parser.add_argument("--width", type=positive, default=340, help="likewise (340)")
     parser.add_argument("--frames", type=positive, default=16, help="of a clip (16)")

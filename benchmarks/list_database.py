@@ -71,6 +71,15 @@ def pack_folders(folder: Path, database: Path, *, workers: int) -> int:
     return num_frames
 
 
+def start_workers(count: int, folder: Path) -> int:
+    """Start packing processes and end them again; the number of frames that they read, of an empty folder."""
+    with get_context("spawn").Pool(count) as pool:
+        read = pool.map(read_frames, [folder] * count, chunksize=1)
+        pool.close()
+        pool.join()
+    return sum(map(len, read))
+
+
 def _read_class(
     pool: Pool, paths: Sequence[Path], numbers: dict[Path, int]
 ) -> Iterator[tuple[int, str, Sequence[bytes]]]:
