@@ -32,12 +32,12 @@ DRIVER_CUDA := $(shell nvidia-smi 2>/dev/null | sed -n 's/.*CUDA Version: *\([0-
 
 ifeq ($(shell uname -s),Linux)
     ifeq ($(filter 1 2 3 4 5 6 7 8 9 10 11 12,$(DRIVER_CUDA)),)
-        EXTRAS ?= dali,dev
+        EXTRAS ?= dali,video,flow,dev
     else
-        EXTRAS ?= dali-cuda12,dev
+        EXTRAS ?= dali-cuda12,video,flow,dev
     endif
 else
-    EXTRAS ?= dev
+    EXTRAS ?= video,flow,dev
 endif
 
 PIP_OPTIONS := $(if $(HAS_CUDA),,--constraint constraints.txt)

@@ -88,7 +88,7 @@ def save_checkpoint(folder: Path, state: RunState, *, keep: int = 3, keep_every:
     with replacing(folder / "latest") as file:
         file.write(f"{path.name}\n".encode())
     for old in _by_age(folder)[keep:]:
-        if old != path and not (keep_every and _step_of(old) % keep_every == 0):
+        if old != path and not (keep_every and checkpoint_step(old) % keep_every == 0):
             old.unlink(missing_ok=True)
     return path
 
@@ -244,8 +244,9 @@ def _damage(path: Path) -> str | None:
 
 def _by_age(folder: Path) -> list[Path]:
     named = [path for path in folder.glob("step-*.pt") if path.stem.removeprefix("step-").isdecimal()]
-    return sorted(named, key=_step_of, reverse=True)
+    return sorted(named, key=checkpoint_step, reverse=True)
 
 
-def _step_of(path: Path) -> int:
+def checkpoint_step(path: Path) -> int:
+    """The step that a checkpoint's name tells."""
     return int(path.stem.removeprefix("step-"))

@@ -15,6 +15,7 @@ from data_process.errors import RunError
 from data_process.motion_set import MotionSetConfig, write_motion_set
 from data_process.source import SourceRequest
 from engine.atomic import replacing
+from engine.checkpoint import checkpoint_step, latest_checkpoint
 from launch.config import load_run
 from launch.evaluate import evaluate, initial_backbone, one_frame_control, open_subject, print_table
 from launch.pretrain import pretrain
@@ -32,6 +33,9 @@ def demo(out: Path, *, seed: int = 0, videos: int = 400, test_videos: int = 160)
         videos: to train on.
         test_videos: to judge on.
 
+    Returns:
+        Exit status: 0, also where TERM stopped it; 130 after Ctrl-C.
+
     Raises:
         RunError: where nothing was learned, or a single frame tells the class.
     """
@@ -44,10 +48,18 @@ def demo(out: Path, *, seed: int = 0, videos: int = 400, test_videos: int = 160)
         build("folder", SourceRequest(out / "videos"), shards, BuildConfig())
     loaded = load_run(recipe, overrides)
     half = (loaded.config.train.steps or 0) // 2
-    with _part(f"3/5 pretrain to step {half} and stop"):
-        pretrain(load_run(recipe, [*overrides, f"--train.stop_at_step={half}"]))
-    with _part("4/5 resume and pretrain to the end"):
-        pretrain(loaded)
+    parts = (
+        (f"3/5 pretrain to step {half} and stop", load_run(recipe, [*overrides, f"--train.stop_at_step={half}"]), half),
+        ("4/5 resume and pretrain to the end", loaded, loaded.config.train.steps or 0),
+    )
+    for title, run, step in parts:
+        with _part(title):
+            status = pretrain(run)
+        reached = checkpoint_step(latest_checkpoint(run_dir))
+        if status or reached < step:
+            # A signal ended it: what comes next would take half a run for a whole one.
+            print(f"stopped at step {reached} of {step}; the same command goes on from there")
+            return status
     with _part("5/5 evaluate"):
         rows = _judge(run_dir)
     with replacing(run_dir / "demo.json") as file:

@@ -64,6 +64,8 @@ class IIC(Method):
         super().__init__()
         if intra_negative == "shuffle" and clip.num_frames % 4:
             raise ValueError(f"intra_negative shuffle swaps quarters; {clip.num_frames} frames do not divide by 4")
+        if num_negatives < 1:
+            raise ValueError(f"num_negatives ({num_negatives}) must be at least 1: without any the loss is always 0")
         self.backbone = backbone
         self.clip, self.second_view = clip, second_view
         self.intra_negative: IntraNegative = intra_negative

@@ -23,8 +23,8 @@ pytestmark = pytest.mark.skipif(not CLIPS.is_dir(), reason="real videos are not 
 av = pytest.importorskip("av", reason="PyAV (the extra `video`) is not installed")
 
 MEAN_ERROR = {"jpeg": (3.5, 10.0), "mp4": (4.0, 10.0)}
-"""Grey levels between a stored frame and PyAV's of the source, mean over a video: below the first for half of the clips,
-below the second for all (a graphic in saturated colours, 36 rows high, is the worst)."""
+"""Grey levels between a stored frame and PyAV's of the source, mean over a video: below the first for half of the
+clips, below the second for all (graphics in saturated colours are the worst, since chroma is halved)."""
 
 
 @pytest.fixture(scope="module", params=["jpeg", "mp4", "flow-jpeg"])

@@ -164,3 +164,8 @@ def test_two_ranks_give_the_banks_and_gradients_of_one(tmp_path):
             torch.testing.assert_close(two / 2, one, rtol=1e-9, atol=1e-12)
         for key in alone:
             torch.testing.assert_close(state[key], alone[key], rtol=1e-9, atol=1e-12)
+
+
+def test_a_bank_without_negatives_is_refused():
+    with pytest.raises(ValueError, match="num_negatives"):
+        IIC(DatasetFacts(8), R3D(width=2), num_negatives=0)
