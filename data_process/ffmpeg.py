@@ -238,7 +238,9 @@ def _command(
     if picture.keep_every > 1:
         stream = stream.filter("select", f"not(mod(n,{picture.keep_every}))")
     height, width = picture.size
-    stream = stream.filter("scale", width, height, flags="bicubic+accurate_rnd+bitexact").filter("setsar", 1)
+    # JPEG knows one matrix for its colours, that of BT.601; videos of BT.709 would be read with the wrong one.
+    how = {"flags": "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact", "out_color_matrix": "bt601"}
+    stream = stream.filter("scale", width, height, **how).filter("setsar", 1)
     # The encoders refuse a time stamp that does not grow, which variable rates and damaged files have.
     stream = stream.filter("settb", "AVTB").filter(
         "setpts", "st(0,if(isnan(PTS),0,PTS));if(eq(N,0),ld(0),max(ld(0),PREV_OUTPTS+1))"

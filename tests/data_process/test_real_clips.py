@@ -30,8 +30,9 @@ LEFT_OUT = {
     "invalid_userdata": "unreadable",
     "invalid_vp9_bitstream-bug_1416": "bad_size",
     "gs-16b-2c-44100hz": "no_video_stream",
+    "prog_8s_enc_dashinit": "encrypted",
 }
-DEGRADED = {"decord_corrupted", "no_timescale", "prog_8s_enc_dashinit"}
+DEGRADED = {"decord_corrupted", "no_timescale"}
 THINNED = {"mp4ff_hevc": 2, "test_video_66x50": 2, "filetype_fixture.mov": 2}
 
 

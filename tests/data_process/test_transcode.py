@@ -1,4 +1,5 @@
 import io
+import subprocess
 from dataclasses import replace
 from fractions import Fraction
 
@@ -8,8 +9,10 @@ import simplejpeg
 from PIL import Image
 
 from data_process import ffmpeg
+from data_process.decoding import decode
 from data_process.errors import InputError
 from data_process.ffmpeg import Finished
+from data_process.frames import EncodedFrames
 from data_process.outcome import Quarantined, Stored
 from data_process.probe import probe
 from data_process.source import SourceVideo
@@ -269,3 +272,24 @@ def test_a_file_that_vanished_is_a_read_error(tmp_path):
 def test_settings_out_of_range_are_wrong_input(wrong):
     with pytest.raises(InputError, match=next(iter(wrong)).replace("_", " ")):
         TranscodeConfig(**wrong)
+
+
+PATCHES = np.array([[200, 40, 60], [30, 180, 90], [20, 60, 220], [128, 128, 128], [250, 200, 30]], np.uint8)
+
+
+@pytest.mark.parametrize("codec", ["jpeg", "mp4"])
+@pytest.mark.parametrize(("matrix", "tag"), [("bt601", "smpte170m"), ("bt709", "bt709")])
+def test_colours_are_those_of_the_source_whatever_matrix_it_has(tmp_path, codec, matrix, tag):
+    if codec == "mp4":
+        pytest.importorskip("av", reason="PyAV (the extra `video`) is not installed")
+    picture = np.repeat(np.repeat(PATCHES[None], 64, axis=0), 64, axis=1)
+    words = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "320x64", "-r", "25", "-i", "pipe:0"]
+    words += ["-vf", f"scale=out_color_matrix={matrix}:flags=accurate_rnd+full_chroma_int+full_chroma_inp"]
+    words += ["-pix_fmt", "yuv444p", "-c:v", "libx264", "-crf", "1", "-colorspace", tag, str(tmp_path / "x.mp4")]
+    content = np.stack([picture] * 20).tobytes()
+    subprocess.run([ffmpeg.executable(), "-y", "-v", "error", *words], input=content, check=True)
+    stored = outcome_of(tmp_path / "x.mp4", short_side=64, codec=codec, quality=2 if codec == "jpeg" else 10)
+    units = (stored.units[3],) if codec == "jpeg" else tuple(stored.units)
+    frame = decode(EncodedFrames(codec, (3,), units), stored.header.as_video_record())[3]
+    middles = frame[32, 32::64].astype(int)
+    assert np.abs(middles - PATCHES).max() <= 3

@@ -123,7 +123,7 @@ def test_another_format_version_is_refused(tmp_path, monkeypatch):
         ({"seed": 4}, "train.seed was 3, is now 4"),
         ({"global_batch": 16}, "train.global_batch was 8, is now 16"),
         ({"shard_digest": "def"}, "data.root.*was abc, is now def"),
-        ({"plan_version": 0}, "plan version of the program was 1, is now 0"),
+        ({"plan_version": 0}, "plan version of the program was 2, is now 0"),
     ],
 )
 def test_resuming_with_other_samples_is_refused_with_both_values(changed, text):
