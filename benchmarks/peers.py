@@ -1,4 +1,4 @@
-"""Other ways to the same clips, in one thread: Pillow on our shards and on lists in LMDB, decord and PyAV on MP4 files."""
+"""Other ways to the same clips, one thread each: Pillow on our shards and on lists in LMDB, decord and PyAV on MP4s."""
 
 from __future__ import annotations
 
