@@ -32,7 +32,20 @@ def write_mp4s(videos: ShardSet, folder: Path) -> list[Path]:
         units = videos.read_frames(index, range(record.num_frames)).units
         path = folder / f"{index}.mp4"
         words = ["-nostdin", "-y", "-v", "error", "-f", "image2pipe", "-c:v", "mjpeg", "-r", "25", "-i", "pipe:0"]
-        words += ["-c:v", "libx264", "-preset", "veryfast", "-crf", "21", "-g", str(GROUP), "-pix_fmt", "yuv420p"]
+        words += [
+            "-vf",
+            "pad=ceil(iw/2)*2:ceil(ih/2)*2",
+            "-c:v",
+            "libx264",
+            "-preset",
+            "veryfast",
+            "-crf",
+            "21",
+            "-g",
+            str(GROUP),
+            "-pix_fmt",
+            "yuv420p",
+        ]
         subprocess.run([ffmpeg.executable(), *words, str(path)], input=b"".join(units), check=True, capture_output=True)
         paths.append(path)
     return paths
