@@ -73,7 +73,12 @@ def missing_class_list(source, root):
 
 def duplicate_id(source, root):
     (source / "twice.txt").write_text("a/0.mp4 a\na/0.mp4 b\n")
-    return "1 ids stand for more than one file: a/0", [source / "twice.txt", root / "out", "--dataset", "list"]
+    return "1 videos are listed more than once, maybe with other splits or classes: a/0", [
+        source / "twice.txt",
+        root / "out",
+        "--dataset",
+        "list",
+    ]
 
 
 def unknown_adapter(source, root):
