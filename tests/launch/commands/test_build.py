@@ -176,6 +176,19 @@ def test_listed_videos_that_are_missing_are_counted_and_written_down(tmp_path, c
     assert '"gone4567890_000003_000004"' in line
 
 
+def test_numbers_of_a_class_list_are_not_stored(tmp_path, capsys):
+    write_video(tmp_path / "videos" / "flat" / "a.mp4")
+    (tmp_path / "list.txt").write_text("/x/a 30 1\n")
+    (tmp_path / "classInd.txt").write_bytes(b"1 brush_hair\r\n2 kick ball\r\n")
+    words = ["build", str(tmp_path / "videos"), str(tmp_path / "out"), "--dataset", "vtdl", "--short-side", "48"]
+    words += ["--annotations", str(tmp_path / "list.txt"), "--classes", str(tmp_path / "classInd.txt")]
+    assert main(words) == 0
+    shards = ShardSet(tmp_path / "out")
+    assert [(record.id, record.label) for record in shards] == [("kick ball/a", 1)]
+    assert list(shards.classes) == ["brush_hair", "kick ball"]
+    capsys.readouterr()
+
+
 def test_a_subset_and_a_split_of_annotations_are_taken(tmp_path, capsys):
     for name in ("a", "b", "c"):
         write_video(tmp_path / "videos" / "run" / f"{name}.mp4")
