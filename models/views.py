@@ -38,3 +38,18 @@ def reorder_chunks(clips: Tensor, order: Tensor) -> Tensor:
     frames = order.unsqueeze(2) * length + torch.arange(length, device=clips.device)
     index = frames.flatten(1)[:, None, :, None, None].expand_as(clips)
     return torch.gather(clips, 2, index)
+
+
+def blend_frame(clips: Tensor, frame: Tensor, weight: Tensor) -> Tensor:
+    """Every frame mixed with one frame of its clip: ``(1 - weight) * x_t + weight * x_frame``.
+
+    VTDL's temporal consistent augmentation (arXiv 2008.02129): what stands still changes, what moves only shrinks,
+    since differences of frames are multiplied by 1 - weight.
+
+    Args:
+        clips: (B, C, T, H, W), normalised.
+        frame: (B,) int64.
+        weight: (B,) float, or () for one weight of the whole batch.
+    """
+    still = clips[torch.arange(len(clips), device=clips.device), :, frame].unsqueeze(2)
+    return torch.lerp(clips, still.expand_as(clips), weight.to(clips.dtype).reshape(-1, 1, 1, 1, 1).expand_as(clips))
