@@ -87,7 +87,8 @@ def ranks_on_these_cores(world: World) -> int:
 
 def _run(loaded: LoadedRun, world: World, stop: StopFlag, sharing: int) -> Outcome:
     config, run_dir = loaded.config, Path(loaded.config.run_dir)
-    videos = config.data.open()
+    # A copy to a local disk (data.stage) takes each machine as long as it takes.
+    videos = world.finish_together(config.data.open)
     method = loaded.build_method(DatasetFacts(len(videos), len(videos.classes)))
     with build_loader(
         videos,
