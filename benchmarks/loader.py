@@ -2,7 +2,8 @@
 
 Every contender carries out the same plans of the same videos. They take turns, several rounds each; of the processor
 time the lowest round is reported, since a busy machine can only add to it. Clips a second depend on what else runs.
-`pillow` is the plain way: one thread with Pillow's operations, without prefetching.
+`pillow` is the plain way: one thread with Pillow's operations, without prefetching. Peers that are installed read the
+same frames from a list in LMDB (CoCLR, CSTP) and from MP4 files (decord, PyAV), and go on with Pillow's operations.
 """
 
 from __future__ import annotations
@@ -13,16 +14,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from io import BytesIO
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from benchmarks.options import add_outputs, add_rounds, positive
+from benchmarks.peers import GROUP, carried_out, from_shards, peers
 from benchmarks.pictures import drifting_jpegs
-from benchmarks.scoreboard import Scoreboard
+from benchmarks.scoreboard import Goal, Scoreboard
 from data_process.cores import available_cores
 from data_process.records import VideoRecord
 from data_process.shard_writer import write_dataset
@@ -77,44 +77,6 @@ def write_videos(root: Path, *, height: int, width: int, count: int, frames: int
     return ShardSet(write_dataset(root, [video(number) for number in range(count)]), split="train")
 
 
-def pillow_batches(source: ClipSource) -> Iterator[int]:
-    """Carry plans out frame by frame with Pillow; gives the number of clips of each step."""
-    from PIL import Image, ImageEnhance, ImageFilter, ImageOps
-
-    def frame(data: bytes, clip: ClipPlan) -> np.ndarray:
-        box, change = clip.box, clip.photometric[0]
-        picture = Image.open(BytesIO(data)).convert("RGB")
-        picture = picture.crop((box.left, box.top, box.left + box.width, box.top + box.height))
-        picture = picture.resize((SIZE, SIZE), Image.Resampling.BILINEAR)
-        if clip.flip:
-            picture = ImageOps.mirror(picture)
-        if change.changes_colour:
-            picture = ImageEnhance.Brightness(picture).enhance(change.brightness)
-            picture = ImageEnhance.Contrast(picture).enhance(change.contrast)
-            picture = ImageEnhance.Color(picture).enhance(change.saturation)
-            hue, *others = picture.convert("HSV").split()
-            turned = hue.point([(level + round(change.hue * 256 / 360)) % 256 for level in range(256)])
-            picture = Image.merge("HSV", (turned, *others)).convert("RGB")
-        if change.grey:
-            picture = picture.convert("L").convert("RGB")
-        if change.blur:
-            picture = picture.filter(ImageFilter.GaussianBlur(change.blur))
-        return np.asarray(picture)
-
-    step = 0
-    while True:
-        batch = source(step)
-        for view in range(NUM_VIEWS):
-            clips = []
-            for plan, stored in zip(batch.plans, batch.frames, strict=True):
-                units = dict(zip(stored.numbers, stored.units, strict=True))
-                clip = plan.clips[view]
-                clips.append(np.stack([frame(units[number], clip) for number in clip.frames]))
-            torch.from_numpy(np.stack(clips)).float().div_(255.0).permute(0, 4, 1, 2, 3)
-        step += 1
-        yield len(batch.index) * NUM_VIEWS
-
-
 def loader_steps(videos: ShardSet, planner: BenchmarkPlanner, config: PipelineConfig, batch: int) -> Iterator[int]:
     """The number of clips of each step of a loader."""
     with build_loader(videos, planner, planner.clip_format, config=config, seed=0, global_batch=batch) as loader:
@@ -123,14 +85,15 @@ def loader_steps(videos: ShardSet, planner: BenchmarkPlanner, config: PipelineCo
 
 
 def contenders(
-    videos: ShardSet, planner: BenchmarkPlanner, *, threads: list[int], batch: int
+    videos: ShardSet, planner: BenchmarkPlanner, folder: Path, *, threads: list[int], batch: int
 ) -> dict[str, Callable[[], Iterator[int]]]:
-    """Name to a function that begins a contender's steps; DALI is left out where it is not installed."""
+    """Name to a function that begins a contender's steps; what is not installed is left out."""
     from importlib.util import find_spec
 
     backends = ["host", "dali"] if find_spec("nvidia") and find_spec("nvidia.dali") else ["host"]
     source = ClipSource(videos, planner, planner.clip_format, seed=0, global_batch=batch)
-    found: dict[str, Callable[[], Iterator[int]]] = {PLAIN: lambda: pillow_batches(source)}
+    found: dict[str, Callable[[], Iterator[int]]] = {PLAIN: lambda: carried_out(source, from_shards)}
+    found |= peers(source, videos, folder)
     for backend in backends:
         for count in threads:
             config = PipelineConfig(backend=backend, threads=count)  # type: ignore[arg-type]
@@ -161,20 +124,40 @@ def measure(begin: Callable[[], Iterator[int]], steps: int) -> tuple[float, floa
 
 
 def compare(
-    videos: ShardSet, *, threads: list[int], batch: int, steps: int, rounds: int
+    videos: ShardSet, folder: Path, *, threads: list[int], batch: int, steps: int, rounds: int
 ) -> dict[str, tuple[float | None, ...]]:
     """All contenders of all recipes, in turns: lowest processor time a clip, most clips a second, times Pillow."""
     rows: dict[str, tuple[float | None, ...]] = {}
     for recipe, planner in RECIPES.items():
         runs: dict[str, list[tuple[float, float]]] = {}
+        place = folder / recipe
+        place.mkdir()
+        field = contenders(videos, planner, place, threads=threads, batch=batch)
         for _ in range(rounds):
-            for name, begin in contenders(videos, planner, threads=threads, batch=batch).items():
+            for name, begin in field.items():
                 runs.setdefault(name, []).append(measure(begin, steps))
         plain = min(cpu for cpu, _ in runs[PLAIN])
         for name, results in runs.items():
             cpu, speed = zip(*results, strict=True)
             rows[f"{recipe}: {name}"] = (min(cpu), max(speed), plain / min(cpu))
     return rows
+
+
+def goals(rows: dict[str, tuple[float | None, ...]]) -> tuple[Goal, ...]:
+    """How the host executor stands against MP4 files, and how its threads add up."""
+    found = []
+    for recipe in RECIPES:
+        ours = rows.get(f"{recipe}: host, 1 thread", (None,))[0]
+        mp4 = [row[0] for name, row in rows.items() if name.startswith(f"{recipe}: mp4") and row[0]]
+        if ours and mp4:
+            what = f"{recipe}: cpu of the best reader of mp4 (a key frame in {GROUP}) / host, 1 thread"
+            found.append(Goal(what, min(mp4) / ours, 10.0, at_most=False))
+        speeds = [rows.get(f"{recipe}: host, {threads}", (None, None))[1] for threads in ("1 thread", "4 threads")]
+        if speeds[0] and speeds[1]:
+            found.append(
+                Goal(f"{recipe}: clips/s, 4 threads / 1 (quiet cores)", speeds[1] / speeds[0], 3.4, at_most=False)
+            )
+    return tuple(found)
 
 
 def main(arguments: list[str]) -> int:
@@ -184,14 +167,18 @@ def main(arguments: list[str]) -> int:
         if given.shards:
             videos = ShardSet(given.shards, split="train")
         else:
-            videos = write_videos(Path(folder), height=given.height, width=given.width, count=32, frames=40)
-        rows = compare(videos, threads=given.threads, batch=given.batch, steps=given.steps, rounds=given.rounds)
+            size = {"height": given.height, "width": given.width}
+            videos = write_videos(Path(folder) / "shards", **size, count=given.videos, frames=given.frames)
+        rows = compare(
+            videos, Path(folder), threads=given.threads, batch=given.batch, steps=given.steps, rounds=given.rounds
+        )
         first = videos[0]
     setting = (
         f"{NUM_VIEWS} clips of {NUM_FRAMES} frames a video ({first.width} x {first.height}) to {SIZE} x {SIZE}, "
         f"{available_cores()} cores, {given.rounds} rounds"
     )
-    Scoreboard("loader", setting, ("cpu ms/clip", "clips/s", "cpu, Pillow / this"), rows).publish(given.json)
+    columns = ("cpu ms/clip", "clips/s", "cpu, Pillow / this")
+    Scoreboard("loader", setting, columns, rows, goals(rows)).publish(given.json)
     return 0
 
 
@@ -207,6 +194,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--shards", type=Path, help="folder of shards (default: generated videos)")
     parser.add_argument("--height", type=positive, default=128, help="of generated videos, pixels (128)")
     parser.add_argument("--width", type=positive, default=171, help="likewise (171)")
+    parser.add_argument("--videos", type=positive, default=16, help="generated videos (16)")
+    parser.add_argument("--frames", type=positive, default=250, help="of a generated video (250)")
     parser.add_argument(
         "--threads",
         type=int,

@@ -74,7 +74,7 @@ def _mp4(path: Path, picture: Picture, rate: Fraction | None, settings: Mapping[
     except StreamError as error:
         return Encoded(finished, [], 0, 0, f"what the encoder wrote cannot be read ({error})")
     if frames != len(finished.times):
-        return Encoded(finished, [], 0, 0, f"{frames} frames were written, {len(finished.times)} went in")
+        return Encoded(finished, [], 0, 0, f"{frames} frames can be decoded, {len(finished.times)} went in")
     return Encoded(finished, [finished.output] if frames else [], frames, frames)
 
 

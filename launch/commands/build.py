@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from launch.array import array_task
-from launch.names import read_names
+from launch.names import read_classes, read_names
 
 EXAMPLE = """\
 example:
@@ -103,7 +103,7 @@ def main(arguments: list[str]) -> int:
         split=given.split,
         annotations=tuple(map(_annotation, given.annotations)),
         fold=given.fold,
-        classes=read_names(given.classes, "--classes"),
+        classes=read_classes(given.classes),
     )
     summary = build(given.dataset, request, given.out, config, subset=read_names(given.subset, "--subset"))
     state = "indexed" if summary.complete else "other tasks have shards to build; the last one writes the index"

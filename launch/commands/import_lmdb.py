@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from launch.array import array_task
-from launch.names import read_names
+from launch.names import read_classes
 
 EXAMPLE = """\
 example:
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
     config = ImportConfig(
         given.split, given.fps, given.videos_per_shard, task=given.task, tasks=given.tasks, max_bad=given.max_bad
     )
-    summary = import_lmdb(given.source, given.out, config, classes=read_names(given.classes, "--classes"))
+    summary = import_lmdb(given.source, given.out, config, classes=read_classes(given.classes))
     state = "indexed" if summary.complete else "other tasks have shards to write; the last one writes the index"
     print(f"{given.out}: {summary}; {state}")
     return 0

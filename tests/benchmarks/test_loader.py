@@ -5,10 +5,29 @@ from benchmarks import loader
 
 
 def test_every_contender_of_both_recipes_gives_clips(tmp_path):
-    words = ["--height", "48", "--width", "64", "--threads", "1", "--batch", "2", "--steps", "1", "--rounds", "1"]
+    words = [
+        "--height",
+        "48",
+        "--width",
+        "64",
+        "--threads",
+        "1",
+        "--batch",
+        "2",
+        "--steps",
+        "1",
+        "--rounds",
+        "1",
+        "--videos",
+        "4",
+        "--frames",
+        "20",
+    ]
     assert loader.main([*words, "--json", str(tmp_path / "loader.json")]) == 0
     rows = json.loads((tmp_path / "loader.json").read_text())["rows"]
-    names = [loader.PLAIN, "host, 1 thread"]
+    names = [loader.PLAIN, "list in LMDB, Pillow"]
+    names += [f"mp4, {name}" for name, package in (("decord", "decord"), ("PyAV", "av")) if find_spec(package)]
+    names.append("host, 1 thread")
     if find_spec("nvidia") and find_spec("nvidia.dali"):
         names.append("dali, 1 thread")
     assert list(rows) == [f"{recipe}: {name}" for recipe in loader.RECIPES for name in names]

@@ -6,6 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from data_process import encoders
 from data_process.decoding import decode
 from data_process.errors import RunError
 from data_process.ffmpeg import Picture, to_mp4
@@ -55,6 +56,43 @@ def test_key_frames_stand_at_every_group_and_nothing_is_reordered(stream):
     assert [place for place, packet in enumerate(packets) if packet.is_keyframe] == list(range(0, FRAMES, GROUP))
     assert all(packet.pts == packet.dts for packet in packets)
     assert count_frames(stream) == FRAMES
+
+
+def test_frames_are_counted_by_decoding_them(stream):
+    """The header goes on to promise all of them where the pictures are damaged, and a plain decode paints over it."""
+    count, told = count_frames(stream), 0
+    for seed in range(20):
+        place = np.random.default_rng(seed).integers(len(stream) // 3, len(stream) - 40)
+        damaged = bytearray(stream)
+        damaged[place : place + 30] = bytes(byte ^ 0x5A for byte in damaged[place : place + 30])
+        try:
+            told += count_frames(bytes(damaged)) != count
+        except StreamError:
+            told += 1
+    assert count == FRAMES
+    assert told >= 10
+
+
+def test_other_readers_find_the_same_frames(stream):
+    """decord loses its place in files with edit lists or open groups; ours have neither, so peers can read them."""
+    decord = pytest.importorskip("decord", reason="decord is not installed")
+    ours = np.stack([pixels for _, pixels in decode_stream(stream, range(FRAMES))]).astype(int)
+    reader = decord.VideoReader(io.BytesIO(stream), num_threads=1)
+    assert len(reader) == FRAMES
+    for seed in range(10):
+        numbers = np.random.default_rng(seed).integers(0, FRAMES, 12).tolist()
+        for number, pixels in zip(numbers, reader.get_batch(numbers).asnumpy().astype(int), strict=True):
+            # Its conversion to RGB is another one; the nearest of all frames must be the one that was asked for.
+            assert int(np.abs(ours - pixels).mean(axis=(1, 2, 3)).argmin()) == number
+
+
+@pytest.mark.parametrize("frames", [0, FRAMES - 1])
+def test_a_file_that_does_not_decode_to_what_went_in_is_not_stored(tmp_path, monkeypatch, frames):
+    monkeypatch.setattr(encoders, "count_frames", lambda data: frames)
+    path = write_video(tmp_path / "x.mp4", frames=FRAMES)
+    outcome = transcode(SourceVideo(path, "x"), 0, TranscodeConfig(codec="mp4"))
+    assert isinstance(outcome, Quarantined)
+    assert f"{frames} frames can be decoded, {FRAMES} went in" in outcome.detail
 
 
 @pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[:200], lambda data: b"\0" * len(data)])
