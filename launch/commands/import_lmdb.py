@@ -28,7 +28,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("source", type=Path, help="the database, a file or a folder")
     parser.add_argument("out", type=Path, help="folder for the shards")
     parser.add_argument("--split", default="train", help="split of its videos (train)")
-    parser.add_argument("--fps", type=float, default=0.0, help="rate of its frames, which it does not tell (unknown)")
+    parser.add_argument(
+        "--fps",
+        type=float,
+        default=0.0,
+        help="rate of its frames, which it does not tell: CSTP extracts Kinetics at 30, UCF101 and HMDB51 at 25, CoCLR "
+        "all at their own (unknown)",
+    )
     parser.add_argument("--classes", type=Path, help="file of class names, one a line, in the order of the labels")
     parser.add_argument("--videos-per-shard", type=int, help="64 for sets up to 4,096 videos, 512 beyond")
     parser.add_argument(

@@ -1,16 +1,12 @@
-import os
 import random
 import shutil
 import signal
-import socket
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from engine.checkpoint import latest_checkpoint, read_checkpoint
 from launch import cli
-from launch.pretrain import ranks_on_these_cores
 from tests.launch.runs import (
     TORCHRUN,
     assert_same_run,
@@ -99,18 +95,6 @@ def test_ranks_that_do_not_divide_the_batch_are_refused_by_every_rank_without_wa
     assert status != 0
     assert "train.global_batch (7) must be divisible by the 2 ranks; 8 is the next that is" in said
     assert not (tmp_path / "config.yaml").exists()
-
-
-def test_ranks_share_cores_with_those_of_their_machine_that_may_run_on_them():
-    here, mine = socket.gethostname(), os.sched_getaffinity(0)
-
-    def sharing(*others):
-        return ranks_on_these_cores(SimpleNamespace(gather=lambda value: [value, *others]))
-
-    assert sharing() == 1
-    assert sharing((here, mine), (here, mine)) == 3
-    assert sharing((f"not-{here}", mine)) == 1
-    assert sharing((here, {1000, 1001})) == 1  # SLURM gave every rank its own cores
 
 
 def run_here(run, shards, settings=()):
