@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 from data_process import ffmpeg
 from data_process.build_config import BuildConfig, BuildSummary
 from data_process.build_events import tell_end
-from data_process.build_plan import BuildPlan, agree_on_plan, make_plan, manifest_lines
+from data_process.build_plan import BuildPlan, agree_on_plan, make_folder, make_plan, manifest_lines
 from data_process.build_shards import build_shards
 from data_process.errors import InputError, RunError
 from data_process.index import read_header_at, record_positions, write_index
@@ -59,12 +58,7 @@ def build(
         videos_per_shard=config.videos_per_shard,
         seed=config.seed,
     )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        if not os.access(out, os.W_OK):
-            raise PermissionError(f"no permission to write to {out}")
-    except OSError as error:
-        raise InputError(f"{out} cannot be written to ({error}); give another output folder") from None
+    make_folder(out)
     labels = dict(zip((video.id for video in plan.videos), plan.labels, strict=True))
     agree_on_plan(out, plan, manifest_lines(videos, [labels[video.id] for video in videos], source))
     sweep_stale(out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,6 +141,20 @@ def manifest_lines(videos: Sequence[SourceVideo], labels: Sequence[int], source:
         row = {"id": video.id, "path": str(path), "class": video.class_name, "label": label, "split": video.split}
         lines.append(json.dumps(row, sort_keys=True, ensure_ascii=False))
     return ("\n".join(lines) + "\n").encode(errors="surrogateescape")
+
+
+def make_folder(out: Path) -> None:
+    """Make the output folder.
+
+    Raises:
+        InputError: where it cannot be written to.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if not os.access(out, os.W_OK):
+            raise PermissionError(f"no permission to write to {out}")
+    except OSError as error:
+        raise InputError(f"{out} cannot be written to ({error}); give another output folder") from None
 
 
 def agree_on_plan(out: Path, plan: BuildPlan, manifest: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -26,20 +27,18 @@ class ChosenVideos:
     """
 
     def __init__(self, base: VideoSet, ids: Sequence[str]) -> None:
-        rows, unknown = set(), []
-        for one in ids:
-            try:
-                rows.add(base.index_of(one))
-            except KeyError:
-                unknown.append(one)
-        if unknown:
+        wanted = frozenset(ids)
+        # One walk over the dataset: half a million ids one by one take fifty times as long.
+        rows = [row for row, one in enumerate(base.ids()) if one in wanted]
+        if len(rows) < len(wanted):
+            unknown = sorted(wanted.difference(base.ids()))
             raise InputError(
                 f"{len(unknown)} ids of the subset are not in {base.name} ({base.split or 'all splits'}): "
                 f"{first_ten(unknown)}"
             )
         if not rows:
             raise InputError(f"the subset of {base.name} names no videos")
-        self._base, self._rows = base, np.array(sorted(rows), dtype=np.int64)
+        self._base, self._rows = base, np.array(rows, dtype=np.int64)
 
     @property
     def name(self) -> str:
@@ -79,6 +78,12 @@ class ChosenVideos:
 
     def __iter__(self) -> Iterator[VideoRecord]:
         return (self[index] for index in range(len(self)))
+
+    def ids(self) -> Iterator[str]:
+        """Ids of all samples, in their order, without making a record of each."""
+        chosen = np.zeros(len(self._base), dtype=bool)
+        chosen[self._rows] = True
+        return itertools.compress(self._base.ids(), chosen)
 
     def read_frames(self, index: int, frames: Sequence[int]) -> EncodedFrames:
         """Some frames of a video, as they are stored."""

@@ -97,6 +97,10 @@ class RawVideos:
     def __iter__(self) -> Iterator[VideoRecord]:
         return (file.record for file in self._files)
 
+    def ids(self) -> Iterator[str]:
+        """Ids of all samples, in their order."""
+        return iter(self._index)
+
     @property
     def split(self) -> str | None:
         """The split that all videos have; None where they differ."""

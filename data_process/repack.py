@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_process.build_config import BuildSummary
-from data_process.build_plan import agree_on_plan, make_plan, manifest_lines
+from data_process.build_plan import agree_on_plan, make_folder, make_plan, manifest_lines
 from data_process.errors import InputError
 from data_process.rewrite import Rewritten, write_shards
 from data_process.shards import ShardSet
@@ -70,7 +70,7 @@ def repack(root: Path, out: Path, config: RepackConfig) -> BuildSummary:
         tool=TOOL,
         videos_per_shard=config.videos_per_shard,
     )
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     agree_on_plan(out, plan, manifest_lines(videos, [record.label for record in records.values()], root))
     row_of = {record.id: row for row, record in records.items()}
 

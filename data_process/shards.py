@@ -119,6 +119,10 @@ class ShardSet:
             state.update(np.ascontiguousarray(self._rows[column]).tobytes())
         return state.hexdigest()
 
+    def ids(self) -> Iterator[str]:
+        """Ids of all samples, in their order, without making a record of each."""
+        return self._index.ids.between(self._first, self._first + len(self))
+
     def index_of(self, video_id: str) -> int:
         """Sample index of an id.
 

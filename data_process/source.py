@@ -137,15 +137,18 @@ def keep_subset(listing: SourceListing, ids: Sequence[str]) -> SourceListing:
     """Only the videos with the given ids.
 
     Raises:
-        InputError: for ids that the source does not have.
+        InputError: for ids that the source does not have, or a subset without a video that is there.
     """
     wanted = set(ids)
     unknown = sorted(wanted - {video.id for video in listing.videos} - {str(one["id"]) for one in listing.missing})
     if unknown:
         raise InputError(f"{len(unknown)} ids of the subset are not in the source: {first_ten(unknown)}")
+    videos = [video for video in listing.videos if video.id in wanted]
+    if not videos:
+        raise InputError(f"none of the {len(wanted)} ids of the subset is a video that is there; name some that are")
     return replace(
         listing,
-        videos=[video for video in listing.videos if video.id in wanted],
+        videos=videos,
         missing=[one for one in listing.missing if one["id"] in wanted],
     )
 
@@ -159,7 +162,23 @@ def is_utf8(text: str) -> bool:
     return True
 
 
+def unnumbered(lines: Sequence[str]) -> tuple[str, ...]:
+    """Class names of a list without numbers where all lines have them in a row: `1 brush_hair`, `2 cartwheel`."""
+    heads = [line.split(maxsplit=1) for line in lines]
+    numbers = [head[0] for head in heads]
+    numbered = all(len(head) == 2 for head in heads)
+    if numbered and any(numbers == [str(first + place) for place in range(len(lines))] for first in (0, 1)):
+        return tuple(head[1] for head in heads)
+    return tuple(lines)
+
+
 def _refuse_twice(videos: Sequence[SourceVideo]) -> None:
+    listed = [one.id for one, two in itertools.pairwise(videos) if one.id == two.id and one.path == two.path]
+    if listed:
+        raise InputError(
+            f"{len(listed)} videos are listed more than once, maybe with other splits or classes: {first_ten(listed)}; "
+            "keep one line of each, or build the lists into folders of their own"
+        )
     twice = [f"{one.id} ({one.path}, {two.path})" for one, two in itertools.pairwise(videos) if one.id == two.id]
     if twice:
         raise InputError(

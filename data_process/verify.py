@@ -150,7 +150,7 @@ def _check_manifest(root: Path, index: Index) -> Iterator[Damage]:
     if not path.exists():
         return
     planned = {row["id"] for row in read_json_lines(path)}
-    stored = {index.ids[row] for row in range(len(index.ids))}
+    stored = set(index.ids)
     reported = {row["id"] for number in index.shards for row in read_report(root, number) if not row["stored"]}
     for what, ids in (
         ("are neither stored nor in a report", planned - stored - reported),

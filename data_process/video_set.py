@@ -50,6 +50,10 @@ class VideoSet(Protocol):
 
     def __iter__(self) -> Iterator[VideoRecord]: ...
 
+    def ids(self) -> Iterator[str]:
+        """Ids of all samples, in their order, without making a record of each."""
+        ...
+
     def read_frames(self, index: int, frames: Sequence[int]) -> EncodedFrames:
         """Some frames of a video, as they are stored."""
         ...

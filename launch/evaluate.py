@@ -22,6 +22,7 @@ from engine.retrieval import topk_hits
 from engine.world import World, join
 from launch.config import LoadedRun, load_run
 from launch.env import check_network, rank_variables
+from launch.shared_cores import share_cores
 from models.backbone import Backbone
 from models.method import DatasetFacts
 from pipelines.evaluation import EvaluationClips, evaluation_batches
@@ -104,9 +105,10 @@ def evaluate(
         InputError: for splits without labels, or a query class that the gallery does not have.
     """
     world, pipeline = world or World(), pipeline or PipelineConfig()
-    backbone = backbone.to(world.device)
+    backbone, sharing = backbone.to(world.device), share_cores(world)
     gallery, query = (
-        _features(backbone, one, config, pipeline, world, frozen_frame, f"{name}, {one.split}") for one in videos
+        _features(backbone, one, config, pipeline, world, sharing, frozen_frame, f"{name}, {one.split}")
+        for one in videos
     )
     _check_labels(gallery, query, videos)
     mean = gallery.values.mean(dim=0) if config.centre else None
@@ -164,6 +166,7 @@ def _features(
     config: EvalConfig,
     pipeline: PipelineConfig,
     world: World,
+    sharing: int,
     frozen_frame: float | None,
     name: str,
 ) -> SplitFeatures:
@@ -178,7 +181,13 @@ def _features(
     )
     mine = evaluation_slice(len(videos), rank=world.rank, world_size=world.world_size)
     batches = evaluation_batches(
-        videos, clips, config=pipeline, indices=mine, batch_size=config.batch_size, device=world.device
+        videos,
+        clips,
+        config=pipeline,
+        indices=mine,
+        batch_size=config.batch_size,
+        local_ranks=sharing,
+        device=world.device,
     )
     values = extract_features(backbone, batches, config, world=world, label=name, total=len(mine))
     return SplitFeatures(values, torch.from_numpy(videos.labels))
@@ -205,7 +214,7 @@ def run_measures(path: Path, overrides: Sequence[str], *, measures: Sequence[str
     os.environ.update(rank_variables(os.environ))
     check_network(os.environ)
     world = join(config.dist)
-    videos = (config.data.open(config.eval.gallery), config.data.open(config.eval.query))
+    videos = world.finish_together(lambda: (config.data.open(config.eval.gallery), config.data.open(config.eval.query)))
     given = {"measures": measures, "pipeline": config.pipeline, "world": world}
     rows = {f"{path.name or path} ({subject.origin})": evaluate(subject.backbone, videos, config.eval, **given)}
     if controls:

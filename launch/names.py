@@ -22,3 +22,15 @@ def read_names(path: Path | None, option: str) -> tuple[str, ...] | None:
     except UnicodeDecodeError as error:
         raise InputError(f"{option} {path} is no list of names ({error}); expected text in UTF-8") from None
     return tuple(line.strip() for line in lines if line.strip())
+
+
+def read_classes(path: Path | None) -> tuple[str, ...] | None:
+    """Class names of ``--classes``, without the numbers that some lists write before them; None where not given.
+
+    Raises:
+        InputError: where the file does not exist or is no text.
+    """
+    from data_process.source import unnumbered
+
+    names = read_names(path, "--classes")
+    return None if names is None else unnumbered(names)

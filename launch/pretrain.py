@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import sys
 from pathlib import Path
 
-import torch
-
-from data_process.cores import available_cores
 from data_process.errors import InputError
 from engine.atomic import replacing
 from engine.checkpoint import RunFacts
@@ -20,6 +16,7 @@ from engine.world import World, join, leave
 from launch.config import LoadedRun
 from launch.env import check_network, check_one_checkout, rank_variables
 from launch.requeue import leave_stopped, seconds_left
+from launch.shared_cores import share_cores
 from models.method import DatasetFacts
 from pipelines.loader import build_loader
 
@@ -47,9 +44,7 @@ def pretrain(loaded: LoadedRun, *, stop_after_s: float = 0.0) -> int:
     _check_ranks(config.train.global_batch)
     world = join(config.dist)
     set_up_logging(world)
-    sharing = ranks_on_these_cores(world)
-    if sharing > 1 and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, available_cores() // sharing))
+    sharing = share_cores(world)
     # Handlers stand before the data is opened: a signal during start-up is answered at the first step, not lost.
     with StopFlag(world, after_seconds=_deadline(world, stop_after_s)).watching() as stop:
         outcome = _run(loaded, world, stop, sharing)
@@ -78,16 +73,10 @@ def _deadline(world: World, stop_after_s: float) -> float:
     return min((limit for limit in limits if limit > 0), default=0.0)
 
 
-def ranks_on_these_cores(world: World) -> int:
-    """How many ranks may run on the cores of this one: all of its machine, or 1 where SLURM gave each its own."""
-    mine = (socket.gethostname(), os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {0})
-    everyone = world.gather(mine)
-    return sum(host == mine[0] and not cores.isdisjoint(mine[1]) for host, cores in everyone)
-
-
 def _run(loaded: LoadedRun, world: World, stop: StopFlag, sharing: int) -> Outcome:
     config, run_dir = loaded.config, Path(loaded.config.run_dir)
-    videos = config.data.open()
+    # A copy to a local disk (data.stage) takes each machine as long as it takes.
+    videos = world.finish_together(config.data.open)
     method = loaded.build_method(DatasetFacts(len(videos), len(videos.classes)))
     with build_loader(
         videos,

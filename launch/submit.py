@@ -22,6 +22,21 @@ _SITE_VARIABLES = ("SLURM_CONF", "SLURM_CLUSTERS")
 """SLURM variables that say where the cluster is, rather than which job this is."""
 
 
+class CommandEndedError(RunError, SystemExit):
+    """A command ended with another status than 0.
+
+    As an exception it makes submitit record the job as failed; as an exit it gives the process the command's status,
+    where any other exception would turn 3 (saved, but not requeued) and 143 (told to end) into 1.
+
+    Attributes:
+        code: the status.
+    """
+
+    def __init__(self, arguments: Sequence[str], status: int) -> None:
+        super().__init__(f"intravid {shlex.join(arguments)} ended with status {status}")
+        self.code = status
+
+
 @dataclass
 class CommandJob:
     """What submitit pickles and every rank calls: an `intravid` command as plain words.
@@ -36,7 +51,7 @@ class CommandJob:
         """Run the command in this process.
 
         Raises:
-            RunError: where it ends with another status than 0, so that the job counts as failed.
+            CommandEndedError: where it ends with another status than 0.
         """
         from launch.cli import main
 
@@ -44,7 +59,7 @@ class CommandJob:
         logging.getLogger("submitit").propagate = False
         status = main(list(self.arguments))
         if status:
-            raise RunError(f"intravid {shlex.join(self.arguments)} ended with status {status}")
+            raise CommandEndedError(self.arguments, status)
 
     def checkpoint(self) -> Any:
         """What runs after a requeue: the same command, which resumes by itself."""

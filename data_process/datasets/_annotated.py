@@ -3,60 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from data_process.datasets._files import VideoFiles, stem_of
+from data_process.datasets._class_names import ClassNames, is_split_folder
+from data_process.datasets._files import VideoFiles, plain_name, stem_of
+from data_process.datasets._listed import ListedVideo
 from data_process.errors import InputError
 from data_process.source import SourceListing, SourceRequest, SourceVideo, first_ten
-
-
-@dataclass(frozen=True)
-class ListedVideo:
-    """One line of a list.
-
-    Attributes:
-        name: path as listed; its last part is looked for, its folders decide between files of one name.
-        split: train, val or test.
-        class_name: as the list says; None where it gives a number or nothing.
-        label: number of the class; None where the list gives none.
-        id: stable id; empty for the class and the name.
-    """
-
-    name: str
-    split: str
-    class_name: str | None = None
-    label: int | None = None
-    id: str = ""
-
-
-def read_lines(path: Path) -> list[str]:
-    """Lines of a list without ends and outer blanks; empty ones left out.
-
-    Raises:
-        InputError: where it cannot be read as text.
-    """
-    try:
-        # Not splitlines: names may hold what Unicode calls a line separator.
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as a list ({error}); expected text in UTF-8") from None
-    return [line.strip() for line in lines if line.strip()]
-
-
-def given_lists(request: SourceRequest, *, expected: str) -> list[tuple[str, Path]]:
-    """Lists of ``--annotations`` with their splits.
-
-    Raises:
-        InputError: where none are given, or one does not exist.
-    """
-    if not request.annotations:
-        raise InputError(f"the list is missing; give {expected} as --annotations [SPLIT=]FILE")
-    for _, path in request.annotations:
-        if not path.is_file():
-            raise InputError(f"--annotations {path} does not exist; expected {expected}")
-    return [(split or request.split, path) for split, path in request.annotations]
 
 
 def join(
@@ -65,70 +19,125 @@ def join(
     *,
     warnings: Iterable[str] = (),
     files: VideoFiles | None = None,
+    unique_names: bool = False,
 ) -> SourceListing:
     """The files of listed videos, and which are missing.
 
-    The class is the one that the list names; else the folder that the file lies in; else the number's name in the class
-    list. Numbers alone are not enough: several orders of the same classes circulate.
+    Args:
+        request: folder of the videos, and the class list that numbers and spells classes.
+        listed: what is looked for.
+        warnings: what the adapter has to say beside.
+        files: below the folder, where the adapter has them already.
+        unique_names: whether a name alone says which video it is, as YouTube's ids do. Elsewhere ``kick/001`` is never
+            taken for a missing ``catch/001``.
 
     Raises:
-        InputError: for numbers without a class list and without class folders, or beyond the list.
+        InputError: for numbers whose class nothing tells, or names that fit several files equally.
     """
-    files = files or VideoFiles(request.root)
-    videos, missing, other = [], [], []
-    for one in listed:
-        *folders, last = Path(one.name).parts
-        stem = stem_of(last)
-        path = files.find(stem, (*folders, *([one.class_name] if one.class_name else [])))
-        numbered = _numbered(one, request)
+    listed, names = list(listed), ClassNames(request.classes)
+    finder = _Finder(files or VideoFiles(request.root), names, listed, unique_names=unique_names)
+    videos: list[SourceVideo] = []
+    absent: list[ListedVideo] = []
+    for line in listed:
+        one, path = finder.find(line)
         if path is None:
-            named = one.class_name or numbered
-            missing.append({"id": one.id or _id(named, stem), "class": named, "split": one.split, "listed": one.name})
+            absent.append(one)
             continue
-        inside = files.folders(path)
-        # Folders above the class are splits; a file right below the root has no class folder.
-        folder = inside[-1] if inside and inside[-1] not in (one.split, "train", "val", "test") else None
-        class_name = one.class_name or folder or numbered
-        if class_name is None and one.label is not None:
+        class_name = names.of(one, finder.files.folders(path))
+        videos.append(SourceVideo(path, one.id or _id(class_name, one), class_name, one.split))
+    unique = list(dict.fromkeys(videos))
+    told = [*warnings, *names.warnings(), *_repeats(videos), *_shared(unique)]
+    return SourceListing(unique, _missing(absent, names), told)
+
+
+class _Finder:
+    """The file of each line of a list."""
+
+    def __init__(
+        self, files: VideoFiles, names: ClassNames, listed: Collection[ListedVideo], *, unique_names: bool
+    ) -> None:
+        self.files, self._names, self._unique = files, names, unique_names
+        owners = {plain_name(owner) for owner in map(_owner, listed) if owner}
+        self._folders_count = not unique_names and not owners.isdisjoint(files.folder_names())
+
+    def find(self, line: ListedVideo) -> tuple[ListedVideo, Path | None]:
+        """What a line means, and its file.
+
+        Raises:
+            InputError: where it can mean two files.
+        """
+        path = self._file(line)
+        other = line.otherwise and self._file(line.otherwise)
+        if path and other and line.otherwise:
             raise InputError(
-                f"{one.name} has the label {one.label} and lies in no class folder; give the names as --classes FILE, "
-                "since lists number the same classes differently"
+                f"a line of the list means {path}, or {other} if its first number belongs to the name "
+                f"{line.otherwise.name!r}; rename one of the two files"
             )
-        if folder and numbered and _differ(folder, numbered):
-            other.append(f"{one.name} ({numbered})")
-        videos.append(SourceVideo(path, one.id or _id(class_name, stem), class_name, one.split))
-    told = [*warnings]
-    if other:
-        told.append(
-            f"{len(other)} labels are other classes than the folders of their files say (the folders count): "
-            f"{first_ten(other[:3])}; the class list has another order than the one that numbered the list"
-        )
-    return SourceListing(_without_repeats(videos, told), missing, told)
+        return (line.otherwise, other) if line.otherwise and other else (line, path)
+
+    def _file(self, one: ListedVideo) -> Path | None:
+        *folders, last = Path(one.name).parts
+        fitting = [path for path in self.files.named(last) if self._may_be(path, _owner(one))]
+        if len(fitting) < 2:
+            return fitting[0] if fitting else None
+        wishes = ([*folders, one.class_name], [self._names.expected(one)], [one.split])
+        agreements = {path: [self.files.agreement(path, filter(None, wish)) for wish in wishes] for path in fitting}
+        best = max(agreements.values())
+        equal = [path for path, agreement in agreements.items() if agreement == best]
+        if not self._unique and len({self.files.folders(path)[-1:] for path in equal}) > 1:
+            raise InputError(
+                f"{one.name} may be any of {first_ten([str(path) for path in equal])}; nothing in the list tells "
+                "which: give the folder that holds only the right one, or class folders in the list"
+            )
+        return next((path for path in equal if path.name == last), equal[0])
+
+    def _may_be(self, path: Path, own: str | None) -> bool:
+        """Whether a file lies in the listed folder, or in none.
+
+        Where no folder has a name of the list's (``part_0``), folders say nothing.
+        """
+        inside = {plain_name(folder) for folder in self.files.folders(path) if not is_split_folder(folder)}
+        return not self._folders_count or own is None or not inside or plain_name(own) in inside
 
 
-def _numbered(one: ListedVideo, request: SourceRequest) -> str | None:
-    if one.label is None or request.classes is None:
-        return None
-    if not 0 <= one.label < len(request.classes):
-        raise InputError(f"{one.name}: label {one.label}, the class list has {len(request.classes)} names (from 0)")
-    return request.classes[one.label]
+def _owner(one: ListedVideo) -> str | None:
+    """Class or folder that a listed video belongs to, as far as the list says."""
+    folder = one.class_name or Path(one.name).parent.name
+    return folder if folder and not is_split_folder(folder) else None
 
 
-def _differ(one: str, other: str) -> bool:
-    return one.replace("_", " ").lower() != other.replace("_", " ").lower()
-
-
-def _id(class_name: str | None, stem: str) -> str:
+def _id(class_name: str | None, one: ListedVideo) -> str:
+    stem = stem_of(Path(one.name).name)
     return f"{class_name}/{stem}" if class_name else stem
 
 
-def _without_repeats(videos: list[SourceVideo], told: list[str]) -> list[SourceVideo]:
-    """Each line once; lists that name a video twice in the same way are common."""
-    unique = list(dict.fromkeys(videos))
-    if len(unique) < len(videos):
-        twice = [one.id for one, times in Counter(videos).items() if times > 1]
-        told.append(f"{len(videos) - len(unique)} lines repeat an earlier one: {first_ten(twice)}")
-    return unique
+def _missing(absent: Iterable[ListedVideo], names: ClassNames) -> list[dict[str, str | None]]:
+    """Rows of `missing.jsonl`, each once."""
+    rows: dict[tuple[str, str], dict[str, str | None]] = {}
+    for one in absent:
+        class_name = names.expected(one)
+        named = one.id or _id(class_name, one)
+        rows[named, one.split] = {"id": named, "class": class_name, "split": one.split, "listed": one.name}
+    return list(rows.values())
+
+
+def _repeats(videos: list[SourceVideo]) -> list[str]:
+    """Lists that name a video twice in the same way are common."""
+    times = Counter(videos)
+    twice = [one.id for one, count in times.items() if count > 1]
+    return [f"{len(videos) - len(times)} lines repeat an earlier one: {first_ten(twice)}"] if twice else []
+
+
+def _shared(videos: list[SourceVideo]) -> list[str]:
+    """One file under two ids is stored twice, and may have two classes."""
+    times = Counter(video.path for video in videos)
+    shared = [str(path) for path, count in times.items() if count > 1]
+    if not shared:
+        return []
+    return [
+        f"{len(shared)} files are listed as more than one video, each of which stores the whole file: "
+        f"{first_ten(shared)}; leave out all but one line of each, or cut the files"
+    ]
 
 
 def size_differences(name: str, found: dict[str, int], official: dict[str, int]) -> list[str]:

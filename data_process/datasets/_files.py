@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from data_process.errors import InputError
@@ -68,19 +68,23 @@ class VideoFiles:
             for path in paths:
                 yield stem_of(path.name), path
 
-    def find(self, stem: str, folders: tuple[str, ...] = ()) -> Path | None:
-        """The file of a name, where several have it the one whose folders agree with most of those given.
+    def named(self, name: str) -> list[Path]:
+        """Files of a name, whatever its endings and theirs are."""
+        return self._by_stem.get(self._key(stem_of(name)), [])
 
-        Blanks and underscores in folder names are the same, since copies of Kinetics have either.
-        """
-        paths = self._by_stem.get(self._key(stem), [])
-        wanted = {_plain(folder) for folder in folders}
-        return max(paths, key=lambda path: len(wanted & set(map(_plain, self.folders(path)))), default=None)
+    def agreement(self, path: Path, folders: Iterable[str]) -> int:
+        """How many of the names are folders of a file."""
+        return len(set(map(plain_name, folders)) & set(map(plain_name, self.folders(path))))
+
+    def folder_names(self) -> set[str]:
+        """Plain names of all folders that files lie in."""
+        return {plain_name(name) for _, path in self.stems() for name in self.folders(path)}
 
     def folders(self, path: Path) -> tuple[str, ...]:
         """Folders between the root and a file."""
         return path.relative_to(self.root).parts[:-1]
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A folder's or class's name for comparing: copies of Kinetics have blanks or underscores, capitals differ."""
     return name.replace("_", " ").lower()

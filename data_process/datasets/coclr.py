@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 
-from data_process.datasets._annotated import ListedVideo, given_lists, join
+from data_process.datasets._annotated import join
+from data_process.datasets._listed import ListedVideo, given_lists
 from data_process.errors import InputError
 from data_process.source import SourceListing, SourceRequest, first_ten
 

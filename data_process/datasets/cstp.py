@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from data_process.datasets._annotated import ListedVideo, given_lists, join, read_lines
+from data_process.datasets._annotated import join
+from data_process.datasets._listed import ListedVideo, given_lists, read_lines
 from data_process.errors import InputError
 from data_process.source import SourceListing, SourceRequest
 
@@ -24,7 +25,9 @@ def read(request: SourceRequest) -> SourceListing:
     for split, path in given_lists(request, expected="CSTP's list"):
         for number, line in enumerate(read_lines(path), start=1):
             if match := _LINE.fullmatch(line):
-                listed.append(ListedVideo(match[1], split, label=int(match[2])))
+                # Or a name that ends in a number, without a frame count: the files tell.
+                longer = match[3] and ListedVideo(line[: match.end(2)], split, label=int(match[3]))
+                listed.append(ListedVideo(match[1], split, label=int(match[2]), otherwise=longer or None))
             elif _NAME.fullmatch(line):
                 listed.append(ListedVideo(line, split, class_name=line.split("/")[-2]))
             else:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from data_process.datasets._annotated import ListedVideo, join, read_lines, size_differences
+from data_process.datasets._annotated import join, size_differences
+from data_process.datasets._listed import ListedVideo, read_lines
 from data_process.errors import InputError
 from data_process.source import SourceListing, SourceRequest
 

@@ -6,11 +6,13 @@ import csv
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from data_process.datasets._annotated import ListedVideo, join
+from data_process.datasets._annotated import join
 from data_process.datasets._files import VideoFiles
+from data_process.datasets._listed import ListedVideo
 from data_process.errors import InputError
 from data_process.source import SourceListing, SourceRequest
 
@@ -37,10 +39,12 @@ def read(request: SourceRequest) -> SourceListing:
     files = VideoFiles(request.root, exact=True)
     by_id = _files_by_id(files)
     listed = [_listed(row, by_id) for row in rows]
-    wanted = {row["id"] for row in rows}
-    strangers = sum(one not in wanted for one in by_id)
-    warnings = [f"{strangers} files below {request.root} are not listed and are left out"] if strangers else []
-    return join(request, listed, warnings=warnings, files=files)
+    listing = join(request, listed, files=files, unique_names=True)
+    strangers = len(files) - len({video.path for video in listing.videos})
+    if not strangers:
+        return listing
+    told = f"{strangers} files below {request.root} are left out: they are not listed, or copies of other files"
+    return replace(listing, warnings=[told, *listing.warnings])
 
 
 def _listed(row: dict[str, Any], by_id: dict[str, list[tuple[str, tuple[int, int] | None]]]) -> ListedVideo:
@@ -101,7 +105,9 @@ def _rows(path: Path, split: str | None) -> Iterator[dict[str, Any]]:
 
 def _csv_rows(path: Path, split: str | None) -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        for row in csv.DictReader(file):
+        for number, row in enumerate(csv.DictReader(file), start=2):
+            if None in (row["youtube_id"], row["time_start"], row["time_end"]):
+                raise ValueError(f"row {number} has too few columns")
             yield {
                 "id": row["youtube_id"].strip(),
                 "label": (row.get("label") or "").strip() or None,
@@ -112,7 +118,10 @@ def _csv_rows(path: Path, split: str | None) -> Iterator[dict[str, Any]]:
 
 
 def _json_rows(path: Path, split: str | None) -> Iterator[dict[str, Any]]:
-    for one, facts in json.loads(path.read_text(encoding="utf-8-sig")).items():
+    videos = json.loads(path.read_text(encoding="utf-8-sig"))
+    if not isinstance(videos, dict) or not all(isinstance(facts, dict) for facts in videos.values()):
+        raise ValueError("not an object of videos by their ids")
+    for one, facts in videos.items():
         annotation = facts.get("annotations", {})
         start, end = annotation.get("segment", (0, 0))
         yield {

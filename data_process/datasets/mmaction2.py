@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data_process.datasets._annotated import ListedVideo, given_lists, join, read_lines
+from data_process.datasets._annotated import join
+from data_process.datasets._listed import ListedVideo, given_lists, read_lines
 from data_process.errors import InputError
 from data_process.source import VIDEO_SUFFIXES, SourceListing, SourceRequest
 

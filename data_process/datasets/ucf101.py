@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
-from data_process.datasets._annotated import ListedVideo, join, read_lines, size_differences
+from data_process.datasets._annotated import join, size_differences
+from data_process.datasets._listed import ListedVideo, read_lines
 from data_process.errors import InputError
-from data_process.source import SourceListing, SourceRequest
+from data_process.source import SourceListing, SourceRequest, unnumbered
 
 OFFICIAL_SIZES = {
     1: {"train": 9537, "test": 3783},
@@ -35,9 +37,18 @@ def read(request: SourceRequest) -> SourceListing:
     ]
     found = Counter(one.split for one in listed)
     listing = join(request, listed, warnings=size_differences("UCF101", found, OFFICIAL_SIZES[request.fold]))
-    classes = folder / "classInd.txt"
-    order = tuple(line.split()[1] for line in read_lines(classes)) if classes.is_file() else None
-    return SourceListing(listing.videos, listing.missing, listing.warnings, order)
+    return replace(listing, classes=_classes(folder / "classInd.txt"))
+
+
+def _classes(path: Path) -> tuple[str, ...] | None:
+    if not path.is_file():
+        return None
+    names = unnumbered(read_lines(path))
+    if any(" " in name for name in names):
+        raise InputError(
+            f"{path} is not `1 ApplyEyeMakeup`, `2 ApplyLipstick`, ... in this order; correct or remove it"
+        )
+    return names
 
 
 def _folder_of_lists(request: SourceRequest) -> Path:

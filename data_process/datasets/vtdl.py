@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from data_process.datasets._annotated import ListedVideo, given_lists, join, read_lines
+import re
+
+from data_process.datasets._annotated import join
+from data_process.datasets._listed import ListedVideo, given_lists, read_lines
 from data_process.errors import InputError
 from data_process.source import SourceListing, SourceRequest
+
+_COUNTED = re.compile(r"(\S.*?)\s+\d+")
 
 
 def read(request: SourceRequest) -> SourceListing:
@@ -18,10 +23,14 @@ def read(request: SourceRequest) -> SourceListing:
     listed = []
     for split, path in given_lists(request, expected="VTDL's list"):
         for number, line in enumerate(read_lines(path), start=1):
-            name, *numbers = line.rsplit(maxsplit=2)
-            if not numbers or not numbers[-1].isdecimal():
+            name, *rest = line.rsplit(maxsplit=1)
+            if not rest or not rest[0].isdecimal():
                 raise InputError(f"{path}, line {number}: {line!r} is not `path frames class` or `path class`")
-            if len(numbers) == 2 and not numbers[0].isdecimal():
-                name = f"{name} {numbers[0]}"  # a blank in the path of a line without a frame count
-            listed.append(ListedVideo(name, split, label=int(numbers[-1])))
+            label = int(rest[0])
+            without_count = ListedVideo(name, split, label=label)
+            if counted := _COUNTED.fullmatch(name):
+                # Or a name that ends in a number, without a frame count: the files tell.
+                listed.append(ListedVideo(counted[1], split, label=label, otherwise=without_count))
+            else:
+                listed.append(without_count)
     return join(request, listed)

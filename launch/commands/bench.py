@@ -8,6 +8,7 @@ from importlib import import_module
 BENCHMARKS = {
     "build": "processor time of a build, beside the originals' two steps and bare ffmpeg",
     "clip": "reading a random clip, beside whole videos through LMDB: time, bytes, memory",
+    "index": "the start of a process on a million videos: time, memory of its own",
     "loader": "clips a second of the loader's executors, beside Pillow",
     "step": "the training loop, beside the plainest loop that takes the same steps",
 }

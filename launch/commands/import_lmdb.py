@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from launch.array import array_task
-from launch.names import read_names
+from launch.names import read_classes
 
 EXAMPLE = """\
 example:
@@ -28,7 +28,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("source", type=Path, help="the database, a file or a folder")
     parser.add_argument("out", type=Path, help="folder for the shards")
     parser.add_argument("--split", default="train", help="split of its videos (train)")
-    parser.add_argument("--fps", type=float, default=0.0, help="rate of its frames, which it does not tell (unknown)")
+    parser.add_argument(
+        "--fps",
+        type=float,
+        default=0.0,
+        help="rate of its frames, which it does not tell: CSTP extracts Kinetics at 30, UCF101 and HMDB51 at 25, CoCLR "
+        "all at their own (unknown)",
+    )
     parser.add_argument("--classes", type=Path, help="file of class names, one a line, in the order of the labels")
     parser.add_argument("--videos-per-shard", type=int, help="64 for sets up to 4,096 videos, 512 beyond")
     parser.add_argument(
@@ -43,7 +49,7 @@ def main(arguments: list[str]) -> int:
     config = ImportConfig(
         given.split, given.fps, given.videos_per_shard, task=given.task, tasks=given.tasks, max_bad=given.max_bad
     )
-    summary = import_lmdb(given.source, given.out, config, classes=read_names(given.classes, "--classes"))
+    summary = import_lmdb(given.source, given.out, config, classes=read_classes(given.classes))
     state = "indexed" if summary.complete else "other tasks have shards to write; the last one writes the index"
     print(f"{given.out}: {summary}; {state}")
     return 0

@@ -11,6 +11,8 @@ example:
   intravid submit pretrain configs/pretrain/iic_r3d_ucf101.yaml --data.root shards/ --run_dir runs/iic \\
       --nodes 2 --gpus-per-node 8 --time 24:00:00 --partition gpu
   intravid submit pretrain configs/smoke/iic.yaml --data.root shards/ --run_dir runs/s --tasks-per-node 2 --dry-run
+
+the job's exit status is that of the command; 3 means saved, but the cluster would not requeue it: submit it again.
 """
 COMMANDS = ("pretrain",)
 _PLAIN = {

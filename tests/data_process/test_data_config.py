@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from data_process import joined_videos
 from data_process.chosen_videos import ChosenVideos
 from data_process.data_config import DataConfig
 from data_process.errors import InputError
@@ -43,6 +44,7 @@ def test_roots_follow_each_other_and_classes_are_joined_by_name(roots):
         assert videos.index_of(record.id) == index
     assert videos.labels.tolist() == [record.label for record in videos]
     assert videos.num_frames.tolist() == [record.num_frames for record in videos]
+    assert list(videos.ids()) == [record.id for record in videos]
     assert videos[-1] == videos[4]
     with pytest.raises(IndexError):
         videos[5]
@@ -61,6 +63,14 @@ def test_unlabelled_videos_stay_unlabelled(tmp_path):
 def test_a_video_in_two_roots_is_refused_by_its_id(roots, tmp_path):
     third = dataset(tmp_path / "three", ["x", "b"], ("run",))
     with pytest.raises(InputError, match=r"1 ids stand in more than one of .*: b;"):
+        DataConfig(root=[*roots, str(third)]).open()
+
+
+def test_ids_whose_hashes_agree_are_told_apart(roots, tmp_path, monkeypatch):
+    monkeypatch.setattr(joined_videos, "hash", lambda _: 7, raising=False)
+    assert [record.id for record in DataConfig(root=roots).open()] == ["a", "b", "c", "d", "e"]
+    third = dataset(tmp_path / "three", ["x", "b", "a"], ("run",))
+    with pytest.raises(InputError, match=r"2 ids stand in more than one of .*: a, b;"):
         DataConfig(root=[*roots, str(third)]).open()
 
 
@@ -85,6 +95,7 @@ def test_a_subset_by_list_keeps_the_order_of_the_dataset(roots, tmp_path):
     assert videos.num_frames.tolist() == [record.num_frames for record in videos]
     assert videos.read_frames(1, [2]) == DataConfig(root=roots[1]).open().read_frames(1, [2])
     assert videos.index_of("e") == 1
+    assert list(videos.ids()) == ["a", "e"]
     assert not videos.is_degraded(0)
     with pytest.raises(KeyError, match="was not chosen"):
         videos.index_of("b")

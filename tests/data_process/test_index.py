@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_process import id_table
 from data_process.errors import InputError
 from data_process.id_table import IdTable
 from data_process.index import ROW, read_index, write_index
@@ -36,6 +37,15 @@ def test_every_id_is_found_and_no_other(ids):
     assert [table.find(one) for one in ids] == list(range(len(ids)))
     assert table.find("no such id, for it is too long") == -1
     assert table.blob(0, len(ids)) == "".join(ids).encode()
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 100])
+def test_any_range_of_ids_is_walked_in_order(chunk, monkeypatch):
+    monkeypatch.setattr(id_table, "_CHUNK", chunk)
+    ids = ["é", "", "videó/1", "a b", "日本", "z", "0"]
+    table = IdTable(np.frombuffer(IdTable.pack(ids), dtype=np.uint8))
+    assert list(table) == ids
+    assert all(list(table.between(first, end)) == ids[first:end] for first in range(8) for end in range(first, 8))
 
 
 def test_writing_the_index_again_changes_no_byte(tmp_path):

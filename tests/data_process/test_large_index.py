@@ -3,16 +3,15 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from data_process.id_table import IdTable
-from data_process.index import INDEX_FORMAT, ROW
+from benchmarks.index import write_datasets
 
 ROOT = Path(__file__).resolve().parents[2]
-VIDEOS, PER_SHARD = 1_000_000, 512
+VIDEOS = 1_000_000
 
 READER = """
 import json, sys
@@ -20,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_process.shards import ShardSet
+from benchmarks.index import video_id
+from data_process.data_config import DataConfig
 
 
 def used():
@@ -29,47 +29,39 @@ def used():
 
 
 import data_process.lmdb_pages, hashlib, zlib
+settings, step = json.loads(sys.argv[1]), int(sys.argv[2])
 before = used()
-shards = ShardSet(sys.argv[1], split="train")
-rng = np.random.default_rng(0)
-for index in rng.integers(0, len(shards), 2000).tolist():
-    assert shards[index].id == f"class {shards[index].label}/video {index:09d}"
-assert shards.index_of("class 7/video 000400007") == 400007
+videos = DataConfig(**settings).open()
+for index in np.random.default_rng(0).integers(0, len(videos), 2000).tolist():
+    record = videos[index]
+    assert record.id == video_id(step * index)
+    assert videos.classes[record.label] == record.id.split("/")[0]
+assert videos.index_of(video_id(400008)) == 400008 // step
 opened = used()
-labels, digest = shards.labels, shards.digest
-print(json.dumps({"videos": len(shards), "before": before, "opened": opened, "after": used()}), flush=True)
+labels, digest = videos.labels, videos.digest
+print(json.dumps({"videos": len(videos), "before": before, "opened": opened, "after": used()}), flush=True)
 sys.stdin.readline()
 print(json.dumps(used()), flush=True)
 sys.stdin.readline()
 """
 
+KINDS = {"one root": (1, 10), "two roots": (1, 20), "every other id": (2, 80)}
+"""Distance of the videos' numbers, and the most bytes of its own that opening may leave, a video."""
+
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    """An index without its shards, which are not opened for records."""
-    root = tmp_path_factory.mktemp("large")
-    rows = np.zeros(VIDEOS, dtype=ROW)
-    number = np.arange(VIDEOS)
-    rows["shard"], rows["position"], rows["label"] = number // PER_SHARD, number % PER_SHARD, number % 400
-    rows["offset"], rows["length"], rows["frames"] = 8192 + 4096 * (number % PER_SHARD), 4096, 250
-    rows["width"], rows["height"], rows["fps_x100"] = 340, 256, 2500
-    np.save(root / "index.npy", rows)
-    (root / "ids.bin").write_bytes(IdTable.pack([f"class {one % 400}/video {one:09d}" for one in range(VIDEOS)]))
-    facts = {"size": 1 << 31, "transaction": 9, "records": PER_SHARD, "offsets_sha256": "0" * 64}
-    shards = {str(one): {"name": f"shard-{one:06d}.lmdb", **facts} for one in range(-(-VIDEOS // PER_SHARD))}
-    described = {
-        "format": INDEX_FORMAT, "videos": VIDEOS, "frames": 250 * VIDEOS, "splits": {"train": [0, VIDEOS]},
-        "classes": [f"class {one}" for one in range(400)], "shards": shards,
-    }  # fmt: skip
-    (root / "index.json").write_text(json.dumps(described))
-    return root
+def datasets(tmp_path_factory):
+    """Indices without their shards, which are not opened for records."""
+    return write_datasets(tmp_path_factory.mktemp("large"), VIDEOS)
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs /proc/self/smaps_rollup")
-def test_a_process_keeps_few_bytes_a_video_and_shares_the_rest(root):
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_process_keeps_few_bytes_a_video_and_shares_the_rest(datasets, kind):
+    step, most = KINDS[kind]
     readers = [
         subprocess.Popen(
-            [sys.executable, "-c", READER, str(root)],
+            [sys.executable, "-c", READER, json.dumps(asdict(datasets[kind])), str(step)],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -85,8 +77,8 @@ def test_a_process_keeps_few_bytes_a_video_and_shares_the_rest(root):
     for reader in readers:
         reader.communicate("end\n", timeout=60)
     for one, both in zip(told, together, strict=True):
-        assert one["videos"] == VIDEOS
+        assert one["videos"] == VIDEOS // step
         grown = one["opened"]["Anonymous"] - one["before"]["Anonymous"]
-        assert grown / VIDEOS < 10, "opening and reading records keeps nothing a video"
-        assert (one["after"]["Anonymous"] - one["before"]["Anonymous"]) / VIDEOS < 100
+        assert grown / one["videos"] < most, "opening and reading records keeps next to nothing a video"
+        assert (one["after"]["Anonymous"] - one["before"]["Anonymous"]) / one["videos"] < 100
         assert both["Shared_Clean"] + both["Shared_Dirty"] > 60e6, "rows and ids are the same pages in both processes"

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from data_process import ffmpeg, raw_videos
 from data_process.build_config import BuildConfig
+from data_process.chosen_videos import ChosenVideos
 from data_process.decoding import decode
 from data_process.errors import InputError, RunError
 from data_process.frames import RGB, EncodedFrames
@@ -144,6 +145,8 @@ def test_labels_ids_and_splits_are_those_of_a_dataset(video):
     ]
     videos = RawVideos(given_videos, name="files", jobs=1)
     assert videos.classes == ("run", "walk")
+    assert list(videos.ids()) == ["run/a", "walk/b", "c"]
+    assert list(ChosenVideos(videos, ["c", "run/a"]).ids()) == ["run/a", "c"]
     assert videos.labels.tolist() == [0, 1, -1]
     assert videos.num_frames.tolist() == [FRAMES] * 3
     assert (videos.split, len(videos), videos.index_of("walk/b")) == ("test", 3, 1)

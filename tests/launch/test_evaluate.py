@@ -5,6 +5,7 @@ import pytest
 from engine.checkpoint import latest_checkpoint
 from launch import cli
 from launch.evaluate import evaluate, initial_backbone, one_frame_control, open_subject
+from pipelines import evaluation as evaluation_module
 from tests.launch.runs import RECIPE, ROOT, pretrain_words
 from tests.sample_videos import small_dataset
 
@@ -93,6 +94,22 @@ def test_the_one_frame_control_judges_single_frames_of_six_places_apart(run, mon
     assert control == {"knn": 3.5}
     assert [clips for clips, _ in seen] == [1] * 6  # several frozen clips of a video would tell what moves
     assert [place for _, place in seen] == sorted({place for _, place in seen})
+
+
+def test_ranks_that_share_cores_share_the_threads_of_the_pipeline(run, monkeypatch):
+    subject = open_subject(run)
+    config = subject.loaded.config
+    seen, make_executor = [], evaluation_module.make_executor
+
+    def noting(*given, **options):
+        seen.append(options["local_ranks"])
+        return make_executor(*given, **options)
+
+    monkeypatch.setattr(evaluation_module, "make_executor", noting)
+    monkeypatch.setattr("launch.evaluate.share_cores", lambda world: 3)
+    videos = (config.data.open("train"), config.data.open("test"))
+    evaluate(subject.backbone, videos, config.eval, measures=("knn",))
+    assert seen == [3, 3]
 
 
 def test_a_repeated_frame_hides_what_clips_show(run):

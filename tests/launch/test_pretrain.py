@@ -1,16 +1,12 @@
-import os
 import random
 import shutil
 import signal
-import socket
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from engine.checkpoint import latest_checkpoint, read_checkpoint
 from launch import cli
-from launch.pretrain import ranks_on_these_cores
 from tests.launch.runs import (
     TORCHRUN,
     assert_same_run,
@@ -53,6 +49,20 @@ def test_two_ranks_consume_the_clips_that_one_process_does(shards, tmp_path):
 
 
 @pytest.mark.slow
+def test_ranks_read_a_staged_copy_and_go_on_when_its_source_is_gone(shards, tmp_path):
+    source = shutil.copytree(shards, tmp_path / "source")
+    complete(pretrain_words(tmp_path / "whole", shards, {"train.steps": 8}), under=TORCHRUN)
+    staged = {"train.steps": 8, "data.stage": tmp_path / "local"}
+    words = pretrain_words(tmp_path / "run", source, staged)
+    complete([*words, "--train.stop_at_step=4"], under=TORCHRUN)
+    (copy,) = (tmp_path / "local").iterdir()
+    assert {path.name for path in source.iterdir()} <= {path.name for path in copy.iterdir()}
+    shutil.rmtree(source)
+    complete(words, under=TORCHRUN)
+    assert_same_run(tmp_path / "whole", tmp_path / "run", steps=8)
+
+
+@pytest.mark.slow
 def test_torchrun_told_to_stop_saves_and_one_process_may_go_on(shards, tmp_path):
     words = pretrain_words(tmp_path, shards, {"train.steps": 300, "train.save_every": 1000})
     stop_at(start(words, under=TORCHRUN), tmp_path, 3, signal.SIGTERM)
@@ -85,18 +95,6 @@ def test_ranks_that_do_not_divide_the_batch_are_refused_by_every_rank_without_wa
     assert status != 0
     assert "train.global_batch (7) must be divisible by the 2 ranks; 8 is the next that is" in said
     assert not (tmp_path / "config.yaml").exists()
-
-
-def test_ranks_share_cores_with_those_of_their_machine_that_may_run_on_them():
-    here, mine = socket.gethostname(), os.sched_getaffinity(0)
-
-    def sharing(*others):
-        return ranks_on_these_cores(SimpleNamespace(gather=lambda value: [value, *others]))
-
-    assert sharing() == 1
-    assert sharing((here, mine), (here, mine)) == 3
-    assert sharing((f"not-{here}", mine)) == 1
-    assert sharing((here, {1000, 1001})) == 1  # SLURM gave every rank its own cores
 
 
 def run_here(run, shards, settings=()):

@@ -1,14 +1,17 @@
 import os
 import pickle
 import stat
+import subprocess
+import sys
 
 import pytest
+from submitit.helpers import DelayedSubmission
 
 from data_process.errors import InputError, RunError
 from launch import cli
 from launch.cluster import ClusterConfig
 from launch.submit import CommandJob, make_executor, sbatch_text, submit
-from tests.launch.runs import complete, finish, heartbeat, pretrain_words, start
+from tests.launch.runs import LIMIT_S, ROOT, complete, environment, finish, heartbeat, pretrain_words, start
 
 
 @pytest.fixture
@@ -100,6 +103,28 @@ def test_a_command_that_fails_fails_its_job(capsys):
     with pytest.raises(RunError, match="status 2"):
         CommandJob(["pretrain", "nowhere.yaml"])()
     assert "nowhere.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("status", [2, 3, 143])
+def test_a_job_records_its_failure_and_leaves_with_the_status_of_its_command(tmp_path, status):
+    """The process that submitit starts for a rank, with a command that ends at once."""
+    job = tmp_path / "job.py"
+    job.write_text(
+        "import sys\nfrom launch import cli\nfrom submitit.core.submission import process_job\n"
+        f"cli.main = lambda words: {status}\nprocess_job(sys.argv[1])\n"
+    )
+    submitted = tmp_path / "9_submitted.pkl"
+    DelayedSubmission(CommandJob(["pretrain", "recipe.yaml"])).dump(submitted)
+    of_submitit = {"EXECUTOR": "local", "LOCAL_JOB_ID": "9", "LOCAL_GLOBALID": "0", "LOCAL_NTASKS": "1"}
+    variables = {f"SUBMITIT_{name}": value for name, value in of_submitit.items()}
+    ran = subprocess.run(
+        [sys.executable, str(job), str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S,
+        env=environment() | variables | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert ran.returncode == status, ran.stderr
+    kind, told = pickle.loads((tmp_path / "9_0_result.pkl").read_bytes())
+    assert kind == "error"
+    assert f"intravid pretrain recipe.yaml ended with status {status}" in told
 
 
 def submit_words(run, shards, settings=()):

@@ -38,6 +38,23 @@ def test_a_job_told_by_usr2_is_requeued_and_ends_as_if_unbroken(cluster, shards,
     assert_same_run(tmp_path, unbroken, steps=STEPS)
 
 
+def test_a_job_that_the_site_does_not_requeue_ends_with_status_3(cluster, shards, tmp_path):
+    """Its state is saved; the status tells this end from a failure, for scripts that submit the command again."""
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    (commands / "scontrol").write_text("#!/bin/sh\necho 'Job requeue is disabled' >&2\nexit 1\n")
+    (commands / "scontrol").chmod(0o755)
+    job = cluster.submit(tmp_path, shards, "--setup", f"export PATH={commands}:$PATH")
+    job.reach(5)
+    job.signal("USR2")
+    assert job.end() == "FAILED"
+    assert "ExitCode=3:0" in cluster.run("scontrol", "show", "job", job.job_id).stdout
+    assert latest_checkpoint(tmp_path).name == f"step-{heartbeat(tmp_path)['step']:09d}.pt"
+    assert "the run is saved, but its job could not be requeued" in job.messages()
+    result = tmp_path / "slurm" / job.job_id / f"{job.job_id}_0_result.pkl"
+    assert pickle.loads(result.read_bytes())[0] == "error"
+
+
 def test_a_cancelled_job_is_saved_and_stays_cancelled(cluster, shards, tmp_path):
     job = cluster.submit(tmp_path, shards)
     job.reach(5)

@@ -76,6 +76,21 @@ def test_folds_and_lists_that_are_not_there_are_told(tmp_path, dataset):
         listing(dataset, root)
 
 
+@pytest.mark.parametrize("text", ["HandstandPushups\nDiving\n", "0 HandstandPushups\n1 Diving\n"])
+def test_the_order_of_classes_is_that_of_the_class_file(tmp_path, text):
+    lists = ucf_lists(tmp_path / "lists")
+    (lists / "classInd.txt").write_text(text)
+    found = listing("ucf101", touched(tmp_path / "v", "Diving/v_Diving_g01_c01.avi"), [lists])
+    assert found.classes == ("HandstandPushups", "Diving")
+
+
+def test_a_class_file_out_of_order_is_refused(tmp_path):
+    lists = ucf_lists(tmp_path / "lists")
+    (lists / "classInd.txt").write_text("2 Diving\n1 HandstandPushups\n")
+    with pytest.raises(InputError, match=r"classInd\.txt is not `1 ApplyEyeMakeup`"):
+        listing("ucf101", touched(tmp_path / "v", "Diving/v_Diving_g01_c01.avi"), [lists])
+
+
 def test_a_line_of_another_form_is_named(tmp_path):
     (tmp_path / "run_test_split1.txt").write_text("a.avi 1\nb.avi 7\n")
     with pytest.raises(InputError, match=r"line 2: 'b\.avi 7' is not"):

@@ -73,7 +73,12 @@ def missing_class_list(source, root):
 
 def duplicate_id(source, root):
     (source / "twice.txt").write_text("a/0.mp4 a\na/0.mp4 b\n")
-    return "1 ids stand for more than one file: a/0", [source / "twice.txt", root / "out", "--dataset", "list"]
+    return "1 videos are listed more than once, maybe with other splits or classes: a/0", [
+        source / "twice.txt",
+        root / "out",
+        "--dataset",
+        "list",
+    ]
 
 
 def unknown_adapter(source, root):
@@ -171,6 +176,19 @@ def test_listed_videos_that_are_missing_are_counted_and_written_down(tmp_path, c
     assert '"gone4567890_000003_000004"' in line
 
 
+def test_numbers_of_a_class_list_are_not_stored(tmp_path, capsys):
+    write_video(tmp_path / "videos" / "flat" / "a.mp4")
+    (tmp_path / "list.txt").write_text("/x/a 30 1\n")
+    (tmp_path / "classInd.txt").write_bytes(b"1 brush_hair\r\n2 kick ball\r\n")
+    words = ["build", str(tmp_path / "videos"), str(tmp_path / "out"), "--dataset", "vtdl", "--short-side", "48"]
+    words += ["--annotations", str(tmp_path / "list.txt"), "--classes", str(tmp_path / "classInd.txt")]
+    assert main(words) == 0
+    shards = ShardSet(tmp_path / "out")
+    assert [(record.id, record.label) for record in shards] == [("kick ball/a", 1)]
+    assert list(shards.classes) == ["brush_hair", "kick ball"]
+    capsys.readouterr()
+
+
 def test_a_subset_and_a_split_of_annotations_are_taken(tmp_path, capsys):
     for name in ("a", "b", "c"):
         write_video(tmp_path / "videos" / "run" / f"{name}.mp4")
@@ -181,3 +199,9 @@ def test_a_subset_and_a_split_of_annotations_are_taken(tmp_path, capsys):
     assert main([*words, "--subset", str(tmp_path / "ids.txt")]) == 0
     assert "2 ok" in capsys.readouterr().out
     assert {record.id for record in ShardSet(tmp_path / "out", split="test")} == {"run/a", "run/c"}
+
+
+def test_flow_has_no_other_codec(tmp_path, capsys):
+    words = ["build", str(tmp_path), str(tmp_path / "out"), "--modality", "flow", "--codec", "mp4"]
+    assert main(words) == 2
+    assert "--codec mp4 is for frames" in capsys.readouterr().err
