@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data_process.errors import InputError
+from data_process.frames import CODECS
 from data_process.transcode import TranscodeConfig
 
 
@@ -41,6 +42,8 @@ class BuildConfig:
     retry_quarantined: bool = False
 
     def __post_init__(self) -> None:
+        if self.transcode.codec not in CODECS:
+            raise InputError(f"codec {self.transcode.codec} is not for storing; expected one of {', '.join(CODECS)}")
         if self.tasks < 1 or not 0 <= self.task < self.tasks:
             raise InputError(f"--task {self.task} --tasks {self.tasks}: the task must lie in 0..tasks-1")
         if self.videos_per_shard is not None and self.videos_per_shard < 1:

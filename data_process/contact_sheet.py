@@ -1,4 +1,4 @@
-"""Contact sheets: a row of evenly spaced frames for each stored video, with what is known about it."""
+"""Contact sheets: a row of evenly spaced frames for each video, with what is known about it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image, ImageFont
 
+    from data_process.outcome import Quarantined
+    from data_process.source import SourceVideo
     from data_process.video_set import VideoSet
 
     Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -77,7 +79,7 @@ def even_numbers(count: int, total: int) -> tuple[int, ...]:
 
 
 def read_row(shards: VideoSet, index: int, layout: SheetLayout) -> VideoRow:
-    """Read a stored video for a sheet; damage is told in the row, so that the other videos can be seen."""
+    """Read a video for a sheet; damage is told in the row, so that the other videos can be seen."""
     record = shards[index]
     numbers = even_numbers(layout.frames, record.num_frames)
     label = shards.classes[record.label] if 0 <= record.label < len(shards.classes) else f"label {record.label}"
@@ -93,6 +95,14 @@ def read_row(shards: VideoSet, index: int, layout: SheetLayout) -> VideoRow:
         return VideoRow(record.id, facts, f"cannot be read: {error}", (), ())
     pictures = tuple(_fitted(pixels[number], layout.tile) for number in numbers)
     return VideoRow(record.id, facts, "degraded" if shards.is_degraded(index) else "", numbers, pictures)
+
+
+def left_out_row(video: SourceVideo, outcome: Quarantined) -> VideoRow:
+    """A video file that a build would not store, with the reason and what its header claims."""
+    facts = [video.class_name or "no class"]
+    if outcome.facts:
+        facts.append(f"{outcome.facts['w']} x {outcome.facts['h']} by its header")
+    return VideoRow(video.id, (*facts, video.split), f"{outcome.code}: {outcome.detail}", (), ())
 
 
 def draw_sheet(title: str, rows: Sequence[VideoRow], layout: SheetLayout) -> Image.Image:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from data_process.errors import RunError
-from data_process.frames import EncodedFrames
+from data_process.frames import RGB, EncodedFrames
 from data_process.records import VideoRecord
 
 
@@ -60,10 +61,19 @@ def _stream(encoded: EncodedFrames, record: VideoRecord) -> Iterator[tuple[int, 
         raise RunError(f"{record.id}: the stored video cannot be decoded ({error})") from None
 
 
+def _pixels(encoded: EncodedFrames, record: VideoRecord) -> Iterator[tuple[int, np.ndarray]]:
+    shape = (record.height, record.width, 3)
+    for number, unit in zip(encoded.numbers, encoded.units, strict=True):
+        if len(unit) != math.prod(shape):
+            raise _damaged(record, number, f"{len(unit)} bytes are not {record.height}x{record.width} pixels")
+        yield number, np.frombuffer(unit, np.uint8).reshape(shape)
+
+
 _CODECS: dict[str, Callable[[EncodedFrames, VideoRecord], Iterator[tuple[int, np.ndarray]]]] = {
     "jpeg": _jpegs,
     "mp4": _stream,
     "flow-jpeg": _flow,
+    RGB: _pixels,
 }
 
 

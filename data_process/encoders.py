@@ -12,6 +12,7 @@ from typing import Any
 from data_process import ffmpeg
 from data_process.errors import InputError
 from data_process.ffmpeg import Finished, Picture
+from data_process.frames import RGB
 from data_process.jpeg_stream import split_jpegs
 from data_process.mp4 import GROUP, StreamError, count_frames
 
@@ -92,10 +93,18 @@ def _flow(path: Path, picture: Picture, rate: Fraction | None, settings: Mapping
     return Encoded(finished, units, len(units), frames, extra=extra)
 
 
+def _times(path: Path, picture: Picture, rate: Fraction | None, settings: Mapping[str, Any]) -> Encoded:
+    """Of files that are read where they are: empty units, and what `ffmpeg.to_rgb` needs to find the frames again."""
+    finished = ffmpeg.frame_times(path, picture)
+    frames = len(finished.times)
+    return Encoded(finished, [b""] * frames, frames, frames, extra={"times": finished.times, "picture": picture})
+
+
 ENCODERS = {
     "jpeg": Encoder(3, (1, 31, "ffmpeg's JPEG scale runs from 1 (best) to 31"), _jpeg),
     "mp4": Encoder(21, (0, 51, "x264's scale runs from 0 (without loss) to 51"), _mp4, even=True),
     "flow-jpeg": Encoder(90, (1, 100, "the JPEG scale of flow runs from 1 to 100 (best)"), _flow, smallest=16),
+    RGB: Encoder(0, (0, 0, "pixels as they are have no quality"), _times),
 }
 
 

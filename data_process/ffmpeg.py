@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -216,19 +216,54 @@ def to_mp4(path: Path, picture: Picture, *, rate: Fraction, crf: int, group: int
         return replace(finished, output=target.read())
 
 
-def _run(path: Path, picture: Picture, options: Mapping[str, object], target: IO[bytes] | None = None) -> Finished:
+def frame_times(path: Path, picture: Picture) -> Finished:
+    """The times of the frames that the other functions would give, and nothing of the frames."""
+    return _run(path, picture, {"c:v": "wrapped_avframe", "f": "null"})
+
+
+def to_rgb(path: Path, picture: Picture, target: IO[bytes], times: Sequence[int]) -> Finished:
+    """Pixels of the frames with the given times, height x width x 3 bytes each, into an open file; and their times.
+
+    Frames are chosen by time and not by number, which begins anew where the size of a video changes midway. The file
+    is read up to the last of them.
+    """
+    options = {"c:v": "rawvideo", "pix_fmt": "rgb24", "f": "rawvideo", "frames:v": len(times)}
+    return _run(path, picture, options, target, only=times)
+
+
+def _is_one_of(times: Sequence[int]) -> str:
+    """Whether a frame has one of these growing times, for a filter: a search tree, since ffmpeg takes no deep sums."""
+    if len(times) == 1:
+        return f"eq(pts,{times[0]})"
+    middle = len(times) // 2
+    return f"if(lt(pts,{times[middle]}),{_is_one_of(times[:middle])},{_is_one_of(times[middle:])})"
+
+
+def _run(
+    path: Path,
+    picture: Picture,
+    options: Mapping[str, object],
+    target: IO[bytes] | None = None,
+    only: Sequence[int] | None = None,
+) -> Finished:
     """Run to standard output or into an open file, with the frames' times."""
     with tempfile.TemporaryFile() as times:
         fds = (times.fileno(),) if target is None else (times.fileno(), target.fileno())
         name = "pipe:1" if target is None else f"/proc/self/fd/{target.fileno()}"
-        command = _command(path, picture, options, name, times_fd=times.fileno())
+        command = _command(path, picture, options, name, times_fd=times.fileno(), only=only)
         finished = run(command, limit_s=picture.limit_s, pass_fds=fds)
         times.seek(0)
         return replace(finished, times=tuple(int(line) for line in times.read().split()))
 
 
 def _command(
-    path: Path, picture: Picture, options: Mapping[str, object], target: str, *, times_fd: int | None = None
+    path: Path,
+    picture: Picture,
+    options: Mapping[str, object],
+    target: str,
+    *,
+    times_fd: int | None = None,
+    only: Sequence[int] | None = None,
 ) -> list[str]:
     """Real frames only: the default rate mode would repeat or drop frames of variable rates and late starts."""
     import ffmpeg
@@ -245,6 +280,8 @@ def _command(
     stream = stream.filter("settb", "AVTB").filter(
         "setpts", "st(0,if(isnan(PTS),0,PTS));if(eq(N,0),ld(0),max(ld(0),PREV_OUTPTS+1))"
     )
+    if only is not None:
+        stream = stream.filter("select", _is_one_of(only))
     every = {
         "enc_time_base": f"1:{_TICKS}",
         "fps_mode": "passthrough",

@@ -11,12 +11,19 @@ STREAMS = frozenset({"mp4"})
 """Codecs whose records are one unit, from which frames cannot be cut out."""
 
 
+PICTURES = frozenset({"jpeg", "flow-jpeg"})
+"""Codecs whose units are JPEGs."""
+
+RGB = "rgb"
+"""Pixels as they are, (height, width, 3) bytes a unit: what is read from files that are no shards. Never stored."""
+
+
 @dataclass(frozen=True)
 class EncodedFrames:
     """Some frames of one video.
 
     Attributes:
-        codec: one of `CODECS`.
+        codec: one of `CODECS`, or `RGB`.
         numbers: frame numbers from 0, growing, none twice.
         units: as many encoded frames; or the one file that holds them all, for the codecs in `STREAMS`.
     """

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from data_process.decoding import decode
 from data_process.errors import InputError, RunError
-from data_process.frames import STREAMS
+from data_process.frames import PICTURES, STREAMS
 from pipelines.dali_feed import Feed, Frames, HostDecoder, checked, stored_frames
 from pipelines.dali_graph import augment, flow_picture
 from pipelines.plan import ClipFormat
@@ -96,9 +96,9 @@ class DaliExecutor:
 
     def _frames_of(self, codec: str) -> Callable[[PlannedBatch], list[Frames]]:
         """What the graph is given of each frame: JPEGs, which it decodes itself, or pixels."""
-        if codec not in STREAMS:
+        if codec in PICTURES:
             return stored_frames
-        if self._decode == "mixed":
+        if codec in STREAMS and self._decode == "mixed":
             return VideoDecoder("mixed", self._options).decode
         if self._host_decoder is None:
             self._host_decoder = HostDecoder(self._options["num_threads"])
@@ -123,11 +123,11 @@ class DaliExecutor:
                 batch=True,
                 device="gpu" if on_gpu else "cpu",
                 dtype=dtypes.UINT8,
-                ndim=3 if codec in STREAMS else 1,
-                layout="HWC" if codec in STREAMS else None,
+                ndim=1 if codec in PICTURES else 3,
+                layout=None if codec in PICTURES else "HWC",
             )
             pixels = given
-            if codec not in STREAMS:
+            if codec in PICTURES:
                 kind = dtypes.GRAY if self._format.modality == "flow" else dtypes.RGB
                 pixels = fn.decoders.image(given, device=self._decode, output_type=kind, jpeg_fancy_upsampling=True)
             if self._format.modality == "flow":

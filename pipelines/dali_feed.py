@@ -13,7 +13,7 @@ import numpy as np
 
 from data_process.decoding import decode
 from data_process.errors import InputError, RunError
-from data_process.frames import STREAMS, EncodedFrames
+from data_process.frames import PICTURES, EncodedFrames
 from data_process.records import VideoRecord
 from pipelines.plan import PARAMETERS, ClipFormat, ClipPlan
 from pipelines.source import PlannedBatch
@@ -143,7 +143,7 @@ def checked(planned: Iterable[PlannedBatch]) -> Iterator[PlannedBatch]:
     """The same batches; a JPEG that is cut short would end the whole graph without telling whose it was."""
     for batch in planned:
         for record, stored in zip(batch.records, batch.frames, strict=True):
-            if stored.codec not in STREAMS:
+            if stored.codec in PICTURES:
                 for number, unit in zip(stored.numbers, stored.units, strict=True):
                     _check_jpeg(unit, record, number)
         yield batch

@@ -1,14 +1,23 @@
-"""`intravid inspect`: contact sheets of stored videos, and of what a method or a run sees."""
+"""`intravid inspect`: contact sheets of stored videos, of video files, and of what a method or a run sees."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from data_process.contact_sheet import SheetLayout, VideoRow
+
+_OWN_SIZE = 1 << 14
+"""A short side that no video is scaled down to."""
 
 _TEXT = """\
-Draw a row of evenly spaced frames for each stored video, with its id, class, size, frame rate and length, and whether
-its source was degraded (the decoder complained). Videos are spread evenly over the dataset; more than fit a page go to
-NAME-001.png, NAME-002.png and so on. Exit status 1 where a stored video cannot be read.
+Draw a row of evenly spaced frames for each video of a folder of shards, or of a video file or a folder of them before
+anything is built: its id, class, size, frame rate and length, and whether its source is degraded (the decoder
+complains) or would be left out by a build. Videos are spread evenly over the dataset; more than fit a page go to
+NAME-001.png, NAME-002.png and so on. Exit status 1 where a video cannot be read.
 
 With --config RECIPE or --run RUN: draw what the method sees, sample by sample: its views frame by frame, their boxes
 in the stored frame, where they are in the video, and the targets. Every step is a function of the configuration, so
@@ -17,6 +26,7 @@ in the stored frame, where they are in the video, and the targets. Every step is
 _EXAMPLE = """\
 example:
   intravid inspect shards/ -o sheet.png --split test --videos 12
+  intravid inspect videos/ -o before.png
   intravid inspect --config configs/smoke/iic.yaml --data.root shards/
   intravid inspect --run runs/iic --step 1200 --rank 3 --ranks 8
 """
@@ -38,8 +48,8 @@ def main(arguments: list[str]) -> int:
     if seen:
         return _draw_seen(asked, settings)
     if settings:
-        raise InputError(f"{settings[0]} is no option of a sheet of stored videos; see intravid inspect --help")
-    return _draw_stored(asked)
+        raise InputError(f"{settings[0]} is no option of a sheet of videos; see intravid inspect --help")
+    return _draw_videos(asked)
 
 
 def _draw_seen(asked: argparse.Namespace, settings: list[str]) -> int:
@@ -60,19 +70,22 @@ def _draw_seen(asked: argparse.Namespace, settings: list[str]) -> int:
     return 0
 
 
-def _draw_stored(asked: argparse.Namespace) -> int:
-    from data_process.contact_sheet import SheetLayout, draw_sheet, even_numbers, read_row
-    from data_process.shards import ShardSet
+def _draw_videos(asked: argparse.Namespace) -> int:
+    from concurrent.futures import ThreadPoolExecutor
 
-    shards = ShardSet(asked.dataset, split=asked.split)
+    from data_process.contact_sheet import SheetLayout, draw_sheet, even_numbers
+    from data_process.cores import available_cores
+
     layout = SheetLayout(frames=asked.frames, tile=asked.tile)
-    chosen = even_numbers(asked.videos, len(shards))
+    total, read, reason = (_raw if _holds_raw_videos(asked.dataset) else _stored)(asked, layout)
+    chosen = even_numbers(asked.videos, total)
     pages = [chosen[first : first + asked.rows] for first in range(0, len(chosen), asked.rows)]
     unreadable = 0
     for number, page in enumerate(pages, start=1):
-        rows = [read_row(shards, index, layout) for index in page]
+        with ThreadPoolExecutor(available_cores()) as pool:
+            rows = list(pool.map(read, page))
         unreadable += sum(not row.pictures for row in rows)
-        title = f"{asked.dataset}, {asked.split or 'all splits'}: {len(chosen)} of {len(shards)} videos"
+        title = f"{asked.dataset}, {asked.split or 'all splits'}: {len(chosen)} of {total} videos"
         path = asked.output
         if len(pages) > 1:
             title += f", page {number} of {len(pages)}"
@@ -80,10 +93,45 @@ def _draw_stored(asked: argparse.Namespace) -> int:
         draw_sheet(title, rows, layout).save(path)
         print(path)
     if unreadable:
-        print(
-            f"{unreadable} of {len(chosen)} videos cannot be read; `intravid verify {asked.dataset} --level 3` says why"
-        )
+        print(f"{unreadable} of {len(chosen)} videos cannot be read; {reason}")
     return 1 if unreadable else 0
+
+
+def _holds_raw_videos(path: Path) -> bool:
+    """Whether it is a video file, or a folder of videos and no shards."""
+    from data_process.datasets._files import walk_videos
+    from data_process.shard_writer import list_shards
+
+    if not path.is_dir():
+        return path.is_file() and path.suffix != ".lmdb"
+    return not list_shards(path) and next(walk_videos(path), None) is not None
+
+
+def _stored(asked: argparse.Namespace, layout: SheetLayout) -> tuple[int, Callable[[int], VideoRow], str]:
+    """How many videos the shards hold, the row of each, and what to do about those that cannot be read."""
+    from data_process.contact_sheet import read_row
+    from data_process.shards import ShardSet
+
+    shards = ShardSet(asked.dataset, split=asked.split)
+    reason = f"`intravid verify {asked.dataset} --level 3` says why"
+    return len(shards), lambda index: read_row(shards, index, layout), reason
+
+
+def _raw(asked: argparse.Namespace, layout: SheetLayout) -> tuple[int, Callable[[int], VideoRow], str]:
+    """The same of video files, in their own size; each is looked through when its row is drawn."""
+    from data_process.contact_sheet import left_out_row, read_row
+    from data_process.errors import InputError
+    from data_process.raw_videos import RawVideos, find_raw_videos
+
+    found = [video for video in find_raw_videos(asked.dataset) if asked.split in (None, video.split)]
+    if not found:
+        raise InputError(f"{asked.dataset} holds no videos of the split {asked.split!r}")
+
+    def row(index: int) -> VideoRow:
+        videos = RawVideos([found[index]], name=str(asked.dataset), short_side=_OWN_SIZE, jobs=1)
+        return left_out_row(*videos.left_out[0]) if videos.left_out else read_row(videos, 0, layout)
+
+    return len(found), row, "`intravid build` would leave them out for the reasons in the sheet"
 
 
 def _parser(*, seen: bool) -> argparse.ArgumentParser:
@@ -96,7 +144,7 @@ def _parser(*, seen: bool) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     if not seen:
-        parser.add_argument("dataset", type=Path, metavar="DATASET", help="folder of shards")
+        parser.add_argument("dataset", type=Path, metavar="DATASET", help="folder of shards; or videos, or one")
     parser.add_argument("--config", type=Path, metavar="RECIPE", help="show what this recipe's method sees")
     parser.add_argument("--run", type=Path, metavar="RUN", help="show what the run of this folder saw or will see")
     parser.add_argument("--step", type=int, default=0, metavar="N", help="of the recipe or run, from 0 (default 0)")

@@ -13,6 +13,7 @@ from data_process import ffmpeg
 from data_process.decoding import decode
 from data_process.errors import InputError
 from data_process.outcome import Stored
+from data_process.raw_videos import RawVideos
 from data_process.records import VideoRecord
 from data_process.source import SourceVideo
 from data_process.transcode import TranscodeConfig, transcode
@@ -60,6 +61,23 @@ def test_dali_and_the_host_agree_on_streams(videos: MemoryShards) -> None:
     planned = [plan_batch(videos, PLANNER, FORMAT, [0, 1, 2, 3], seed=1, epoch=epoch) for epoch in range(5)]
     host, dali = HostExecutor(FORMAT, threads=1), DaliExecutor(FORMAT, max_samples=4, threads=2)
     for (_, ours), (_, theirs) in zip(host.run(planned), dali.run(planned), strict=True):
+        for one, other in zip(ours, theirs, strict=True):
+            assert (one - other).abs().max() < 2.01 / 255 / min(FORMAT.std)
+    host.close()
+    dali.close()
+
+
+def test_dali_and_the_host_agree_on_video_files(tmp_path: Path) -> None:
+    pytest.importorskip("nvidia.dali", reason="DALI is not installed")
+    from pipelines.dali import DaliExecutor
+
+    paths = [write_video(tmp_path / f"{n}.mp4", seed=n, frames=20, height=60 + 2 * n, width=82) for n in range(4)]
+    files = RawVideos([SourceVideo(path, path.stem) for path in paths], name="files", jobs=1)
+    planned = [plan_batch(files, PLANNER, FORMAT, [0, 1, 2, 3], seed=1, epoch=epoch) for epoch in range(3)]
+    host, dali = HostExecutor(FORMAT, threads=1), DaliExecutor(FORMAT, max_samples=4, threads=2)
+    batches = list(zip(host.run(planned), dali.run(planned), strict=True))
+    assert len(batches) == 3
+    for (_, ours), (_, theirs) in batches:
         for one, other in zip(ours, theirs, strict=True):
             assert (one - other).abs().max() < 2.01 / 255 / min(FORMAT.std)
     host.close()

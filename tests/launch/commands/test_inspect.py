@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_process import contact_sheet
 from data_process.shard_writer import write_dataset
 from launch.cli import main
-from tests.sample_videos import small_dataset
+from tests.sample_videos import small_dataset, write_video
 
 
 @pytest.fixture
@@ -77,6 +78,57 @@ def test_a_folder_without_shards_ends_with_status_2(tmp_path, capsys):
     assert main(["inspect", str(tmp_path), "-o", str(tmp_path / "sheet.png")]) == 2
     assert "intravid build" in capsys.readouterr().err
     assert main(["inspect", str(tmp_path / "missing"), "-o", str(tmp_path / "sheet.png")]) == 2
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("folder")
+    for split, name in (("train", "run/a"), ("train", "walk/b"), ("test", "run/c")):
+        write_video(root / split / f"{name}.mp4", frames=8)
+    return root
+
+
+@pytest.mark.parametrize("source", ["", "train/run/a.mp4"])
+def test_videos_are_drawn_before_anything_is_built(folder, tmp_path, source):
+    with Image.open(draw(folder / source, tmp_path / "sheet.png")) as sheet:
+        pixels = np.asarray(sheet).astype(int)
+    # Beside the text stand the pictures: as many rows of them as there are videos, in saturated colours.
+    beside = pixels[:, 258:]
+    coloured = ((beside.max(axis=2) - beside.min(axis=2)) > 60).mean(axis=1) > 0.3
+    assert np.count_nonzero(np.diff(coloured.astype(int)) == 1) == (1 if source else 3)
+
+
+def draw(source, target, *words, status=0):
+    assert main(["inspect", str(source), "-o", str(target), *words]) == status
+    return target
+
+
+def test_a_split_of_video_files_can_be_chosen(folder, tmp_path, capsys):
+    heights = []
+    for words in ([], ["--split", "train"], ["--split", "test"]):
+        with Image.open(draw(folder, tmp_path / "sheet.png", *words)) as sheet:
+            heights.append(sheet.height)
+    assert heights == sorted(set(heights), reverse=True)
+    draw(folder, tmp_path / "sheet.png", "--split", "val", status=2)
+    assert "no videos of the split 'val'" in capsys.readouterr().err
+
+
+def test_a_file_that_a_build_would_leave_out_has_a_row_with_the_reason(tmp_path, capsys, monkeypatch):
+    rows = []
+    monkeypatch.setattr(
+        contact_sheet, "draw_sheet", lambda title, page, layout: rows.extend(page) or Image.new("L", (1, 1))
+    )
+    write_video(tmp_path / "videos" / "good.mp4", frames=8)
+    (tmp_path / "videos" / "bad.mp4").write_bytes(b"no video")
+    draw(tmp_path / "videos", tmp_path / "sheet.png", status=1)
+    assert "1 of 2 videos cannot be read; `intravid build` would leave them out" in capsys.readouterr().out
+    found = {row.name: (row.warning.split(":")[0], len(row.pictures)) for row in rows}
+    assert found == {"bad": ("unreadable", 0), "good": ("", 8)}
+
+
+def test_the_file_of_a_shard_is_no_video(shards, tmp_path, capsys):
+    draw(next(shards.glob("*.lmdb")), tmp_path / "sheet.png", status=2)
+    assert "intravid" in capsys.readouterr().err
 
 
 def seen(shards, target, *words):
