@@ -94,12 +94,12 @@ class RawVideos:
     def __getitem__(self, index: int) -> VideoRecord:
         return self._files[index].record
 
+    def ids(self) -> Iterator[str]:
+        """Ids of all samples, in order."""
+        return (record.id for record in self)
+
     def __iter__(self) -> Iterator[VideoRecord]:
         return (file.record for file in self._files)
-
-    def ids(self) -> Iterator[str]:
-        """Ids of all samples, in their order."""
-        return iter(self._index)
 
     @property
     def split(self) -> str | None:
