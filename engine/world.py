@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from datetime import timedelta
+from threading import Thread
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -16,6 +18,7 @@ from torch import Tensor
 from data_process.errors import InputError, RunError
 
 Name = TypeVar("Name")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,8 @@ class DistConfig:
     Attributes:
         device: ``auto`` takes a GPU where torch sees one, else the CPU.
         backend: ``auto`` is nccl on a GPU and gloo on the CPU.
-        timeout_s: seconds after which a silent peer counts as lost. Must exceed the slowest legitimate wait: opening
-            the data at the start, writing a checkpoint, the first compiled step.
+        timeout_s: seconds after which a silent peer counts as lost. Must exceed the slowest legitimate wait: writing a
+            checkpoint, the first compiled step. Opening (and staging) the data may take longer.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -110,9 +113,40 @@ class World:
             parts.append(part)
         return torch.cat(parts)
 
+    def finish_together(self, work: Callable[[], Result], *, poll_s: float = 1.0) -> Result:
+        """Result of work that takes some ranks longer than others, such as a copy to each machine's disk.
+
+        Returns on every rank once all are done. The work runs in a thread of its own while this one stays in touch
+        with the others, so that it may take any time, and ``timeout_s`` is only for peers that are really lost.
+
+        Raises:
+            RunError: where the work of another rank failed; what failed here is raised as it is.
+        """
+        if self.control is None:
+            return work()
+        job: Future[Result] = Future()
+        # A daemon: when another rank has failed, nobody waits for hours of copying to end.
+        Thread(target=_carry_out, args=(work, job), name="finish_together", daemon=True).start()
+        while True:
+            wait([job], timeout=poll_s)
+            # Asked once a round: a job that ends after the others were told "working" is told in the next round.
+            state = "working" if not job.done() else "failed" if job.exception() else "done"
+            states = self.gather(state)
+            if state == "failed" or not {"working", "failed"} & set(states):
+                return job.result()
+            if "failed" in states:
+                raise RunError(f"rank {states.index('failed')} could not get ready to start; its log tells the cause")
+
     def wait_for_all(self) -> None:
         """Return once every rank has come here."""
         self.largest(0)
+
+
+def _carry_out(work: Callable[[], Result], job: Future[Result]) -> None:
+    try:
+        job.set_result(work())
+    except BaseException as error:  # whoever waits for the job raises it
+        job.set_exception(error)
 
 
 @contextlib.contextmanager

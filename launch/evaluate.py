@@ -214,7 +214,7 @@ def run_measures(path: Path, overrides: Sequence[str], *, measures: Sequence[str
     os.environ.update(rank_variables(os.environ))
     check_network(os.environ)
     world = join(config.dist)
-    videos = (config.data.open(config.eval.gallery), config.data.open(config.eval.query))
+    videos = world.finish_together(lambda: (config.data.open(config.eval.gallery), config.data.open(config.eval.query)))
     given = {"measures": measures, "pipeline": config.pipeline, "world": world}
     rows = {f"{path.name or path} ({subject.origin})": evaluate(subject.backbone, videos, config.eval, **given)}
     if controls:

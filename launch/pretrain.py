@@ -75,7 +75,8 @@ def _deadline(world: World, stop_after_s: float) -> float:
 
 def _run(loaded: LoadedRun, world: World, stop: StopFlag, sharing: int) -> Outcome:
     config, run_dir = loaded.config, Path(loaded.config.run_dir)
-    videos = config.data.open()
+    # A copy to a local disk (data.stage) takes each machine as long as it takes.
+    videos = world.finish_together(config.data.open)
     method = loaded.build_method(DatasetFacts(len(videos), len(videos.classes)))
     with build_loader(
         videos,

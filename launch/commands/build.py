@@ -39,9 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", default="train", help="split of videos whose source does not tell it (train)")
     parser.add_argument("--classes", type=Path, help="file of class names, one a line, in the order of the labels")
     parser.add_argument("--short-side", type=int, default=256, help="pixels; larger videos are scaled down (256)")
-    parser.add_argument(
-        "--codec", choices=("jpeg", "mp4"), default="jpeg", help="JPEGs, or H.264 for GPUs: a fifth of the size (jpeg)"
-    )
+    parser.add_argument("--codec", choices=("jpeg", "mp4"), help="JPEGs, or H.264 for GPUs: a fifth of the size (jpeg)")
     parser.add_argument(
         "--quality", type=int, help="JPEG: q:v of ffmpeg, 2 is best (3); mp4: crf of x264 (21); flow: 1 to 100 (90)"
     )
@@ -76,13 +74,16 @@ def main(arguments: list[str]) -> int:
     given = _parser().parse_args(arguments)
     from data_process.build import build
     from data_process.build_config import BuildConfig
+    from data_process.errors import InputError
     from data_process.source import SourceRequest
     from data_process.transcode import FlowConfig, TranscodeConfig
 
+    if given.modality == "flow" and given.codec:
+        raise InputError(f"--codec {given.codec} is for frames; --modality flow has a way of its own: leave it out")
     config = BuildConfig(
         transcode=TranscodeConfig(
             short_side=given.short_side,
-            codec="flow-jpeg" if given.modality == "flow" else given.codec,
+            codec="flow-jpeg" if given.modality == "flow" else given.codec or "jpeg",
             quality=given.quality,
             min_frames=given.min_frames,
             strict=given.strict,

@@ -11,13 +11,13 @@ from engine.world import DistConfig, join, leave
 class Ranks:
     """Runs `function(world, *arguments)` on every rank and gives the results in rank order."""
 
-    def __init__(self, world_size=2):
+    def __init__(self, world_size=2, *, timeout_s=60):
         context = multiprocessing.get_context("spawn")
         port = _free_port()
         self._pipes, self._processes = [], []
         for rank in range(world_size):
             here, there = context.Pipe()
-            process = context.Process(target=_serve, args=(there, rank, world_size, port), daemon=True)
+            process = context.Process(target=_serve, args=(there, rank, world_size, port, timeout_s), daemon=True)
             process.start()
             self._pipes.append(here)
             self._processes.append(process)
@@ -63,11 +63,11 @@ def _free_port():
         return free.getsockname()[1]
 
 
-def _serve(pipe, rank, world_size, port):
+def _serve(pipe, rank, world_size, port, timeout_s):
     import torch
 
     torch.set_num_threads(1)
-    world = join(DistConfig(device="cpu", timeout_s=60), environment(rank, world_size, port))
+    world = join(DistConfig(device="cpu", timeout_s=timeout_s), environment(rank, world_size, port))
     while (request := pipe.recv()) is not None:
         function, arguments = request
         try:

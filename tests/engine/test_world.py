@@ -1,4 +1,5 @@
 import os
+import time
 
 import pytest
 import torch
@@ -62,6 +63,46 @@ def test_one_process_gives_its_own_values_back():
     world = World()
     assert world.mean({"loss": torch.tensor(0.1, dtype=torch.float64)}) == {"loss": 0.1}
     assert torch.equal(world.concatenate(torch.ones(2, 3)), torch.ones(2, 3))
+
+
+def _slowly_on_rank_1(world):
+    def work():
+        time.sleep(4.0 * world.rank)
+        return time.time()
+
+    return world.finish_together(work, poll_s=0.1), time.time()
+
+
+def test_work_may_take_one_rank_longer_than_a_lost_peer_gets():
+    ranks = Ranks(2, timeout_s=2)
+    try:
+        (quick, first), (slow, second) = ranks.run(_slowly_on_rank_1)
+    finally:
+        ranks.stop()
+    assert quick < slow, "each rank has what its own work gave"
+    assert min(first, second) >= slow, "nobody goes on before all are done"
+
+
+def _no_room_on_rank_1(world):
+    def work():
+        if world.rank == 1:
+            raise InputError("the disk is full")
+        time.sleep(60)
+
+    start = time.monotonic()
+    with pytest.raises((InputError, RunError)) as caught:
+        world.finish_together(work, poll_s=0.1)
+    assert time.monotonic() - start < 30, "nobody waits for work that is in vain"
+    return type(caught.value).__name__, str(caught.value)
+
+
+def test_work_that_fails_on_one_rank_stops_all_at_once(two_ranks):
+    told = ("RunError", "rank 1 could not get ready to start; its log tells the cause")
+    assert two_ranks.run(_no_room_on_rank_1) == [told, ("InputError", "the disk is full")]
+
+
+def test_a_single_process_does_the_work_itself():
+    assert World().finish_together(lambda: 7) == 7
 
 
 def _vanish_or_wait(world):

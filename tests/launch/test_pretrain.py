@@ -49,6 +49,20 @@ def test_two_ranks_consume_the_clips_that_one_process_does(shards, tmp_path):
 
 
 @pytest.mark.slow
+def test_ranks_read_a_staged_copy_and_go_on_when_its_source_is_gone(shards, tmp_path):
+    source = shutil.copytree(shards, tmp_path / "source")
+    complete(pretrain_words(tmp_path / "whole", shards, {"train.steps": 8}), under=TORCHRUN)
+    staged = {"train.steps": 8, "data.stage": tmp_path / "local"}
+    words = pretrain_words(tmp_path / "run", source, staged)
+    complete([*words, "--train.stop_at_step=4"], under=TORCHRUN)
+    (copy,) = (tmp_path / "local").iterdir()
+    assert {path.name for path in source.iterdir()} <= {path.name for path in copy.iterdir()}
+    shutil.rmtree(source)
+    complete(words, under=TORCHRUN)
+    assert_same_run(tmp_path / "whole", tmp_path / "run", steps=8)
+
+
+@pytest.mark.slow
 def test_torchrun_told_to_stop_saves_and_one_process_may_go_on(shards, tmp_path):
     words = pretrain_words(tmp_path, shards, {"train.steps": 300, "train.save_every": 1000})
     stop_at(start(words, under=TORCHRUN), tmp_path, 3, signal.SIGTERM)

@@ -199,3 +199,9 @@ def test_a_subset_and_a_split_of_annotations_are_taken(tmp_path, capsys):
     assert main([*words, "--subset", str(tmp_path / "ids.txt")]) == 0
     assert "2 ok" in capsys.readouterr().out
     assert {record.id for record in ShardSet(tmp_path / "out", split="test")} == {"run/a", "run/c"}
+
+
+def test_flow_has_no_other_codec(tmp_path, capsys):
+    words = ["build", str(tmp_path), str(tmp_path / "out"), "--modality", "flow", "--codec", "mp4"]
+    assert main(words) == 2
+    assert "--codec mp4 is for frames" in capsys.readouterr().err
