@@ -19,7 +19,7 @@ from engine.features import EvalConfig, SplitFeatures, extract_features
 from engine.knn import knn_votes
 from engine.linear import probe_logits
 from engine.retrieval import topk_hits
-from engine.world import World, join
+from engine.world import World, join, leave
 from launch.config import LoadedRun, load_run
 from launch.env import check_network, rank_variables
 from launch.shared_cores import share_cores
@@ -220,6 +220,7 @@ def run_measures(path: Path, overrides: Sequence[str], *, measures: Sequence[str
     if controls:
         rows["one frame"] = one_frame_control(subject.backbone, videos, config.eval, **given)
         rows["random network"] = evaluate(initial_backbone(subject.loaded), videos, config.eval, **given)
+    leave()  # a process that ends inside of its group may be aborted by the group's own threads
     if world.is_main:
         title = f"{videos[1].name}: {len(videos[1])} {videos[1].split} videos against {len(videos[0])}"
         print_table(title, rows)

@@ -6,7 +6,7 @@ from engine.checkpoint import latest_checkpoint
 from launch import cli
 from launch.evaluate import evaluate, initial_backbone, one_frame_control, open_subject
 from pipelines import evaluation as evaluation_module
-from tests.launch.runs import RECIPE, ROOT, pretrain_words
+from tests.launch.runs import RECIPE, ROOT, TORCHRUN, complete, pretrain_words
 from tests.sample_videos import small_dataset
 
 SMALL = ["--eval.num_clips=2", "--eval.num_frames=4", "--eval.size=16", "--eval.resize=null", "--eval.ks=[1,3]"]
@@ -94,6 +94,15 @@ def test_the_one_frame_control_judges_single_frames_of_six_places_apart(run, mon
     assert control == {"knn": 3.5}
     assert [clips for clips, _ in seen] == [1] * 6  # several frozen clips of a video would tell what moves
     assert [place for _, place in seen] == sorted({place for _, place in seen})
+
+
+@pytest.mark.slow
+def test_two_ranks_measure_what_one_measures_and_all_end_well(run):
+    assert cli.main(["knn", str(run)]) == 0
+    alone = (run / "eval-knn.json").read_text()
+    for _ in range(3):  # ranks that stayed in their group were aborted at their end every second time
+        complete(["knn", run], under=TORCHRUN)
+        assert (run / "eval-knn.json").read_text() == alone
 
 
 def test_ranks_that_share_cores_share_the_threads_of_the_pipeline(run, monkeypatch):
