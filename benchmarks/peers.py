@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -95,9 +96,9 @@ def from_list(database: ListReader, batch: PlannedBatch, sample: int) -> Picture
 
 def from_decord(paths: Sequence[Path], batch: PlannedBatch, sample: int) -> Pictures:
     """Pictures of a sample out of an MP4 file by decord."""
-    import decord
     from PIL import Image
 
+    decord: Any = import_module("decord")  # perhaps not installed where types are checked
     numbers = batch.frames[sample].numbers
     reader = decord.VideoReader(str(paths[int(batch.index[sample])]), num_threads=1)
     pixels = reader.get_batch(list(numbers)).asnumpy()
