@@ -13,22 +13,14 @@ from data_process.outcome import Quarantined, Stored
 from data_process.records import VideoRecord
 from data_process.source import SourceVideo
 from data_process.transcode import FlowConfig, TranscodeConfig, settings_of, transcode
-from tests.sample_videos import write_video
+from tests.sample_videos import drifting, write_video
 
 pytest.importorskip("cv2", reason="OpenCV (the extra `flow`) is not installed")
 HEIGHT, WIDTH, FRAMES = 96, 128, 5
 
 
 def moving(across, down):
-    """Grey frames of a soft texture that moves by so many pixels a frame."""
-    rng = np.random.default_rng(0)
-    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
-    waves = [(*rng.uniform(-0.35, 0.35, 2), rng.uniform(0, 6)) for _ in range(40)]
-    frames = [
-        sum(np.cos(a * (columns - across * t) + b * (rows - down * t) + phase) for a, b, phase in waves)
-        for t in range(FRAMES)
-    ]
-    return np.clip(128 + 12 * np.stack(frames), 0, 255).astype(np.uint8)
+    return drifting(across, down, frames=FRAMES, height=HEIGHT, width=WIDTH)
 
 
 def stored_flow(frames, *, bound=20.0, **how):
