@@ -144,13 +144,20 @@ def _fitted(pixels: np.ndarray, tile: int) -> Image.Image:
     """A frame scaled to fit a square; whole-number enlargement keeps small frames sharp."""
     from PIL import Image
 
-    picture = Image.fromarray(pixels) if pixels.shape[2] == 3 else flow_picture(pixels)
+    picture = as_picture(pixels)
     longest = max(picture.size)
     if longest * 2 <= tile:
         factor = tile // longest
         return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
     picture.thumbnail((tile, tile), Image.Resampling.BICUBIC)
     return picture
+
+
+def as_picture(pixels: np.ndarray) -> Image.Image:
+    """A decoded frame for people: (height, width, 3) uint8 as it is, (height, width, 2) as `flow_picture`."""
+    from PIL import Image
+
+    return Image.fromarray(pixels) if pixels.shape[2] == 3 else flow_picture(pixels)
 
 
 def flow_picture(levels: np.ndarray) -> Image.Image:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -49,14 +48,12 @@ class Encoder:
         qualities: lowest and highest number, and what they mean.
         encode: (path, picture, rate or None, settings) to units.
         even: whether pictures need even sides.
-        smallest: shortest side of a picture that it takes, pixels.
     """
 
     quality: int
     qualities: tuple[int, int, str]
     encode: Callable[[Path, Picture, Fraction | None, Mapping[str, Any]], Encoded]
     even: bool = False
-    smallest: int = 1
 
 
 def _jpeg(path: Path, picture: Picture, rate: Fraction | None, settings: Mapping[str, Any]) -> Encoded:
@@ -80,17 +77,25 @@ def _mp4(path: Path, picture: Picture, rate: Fraction | None, settings: Mapping[
 
 
 def _flow(path: Path, picture: Picture, rate: Fraction | None, settings: Mapping[str, Any]) -> Encoded:
+    from data_process.grey_frames import GreyFrames
     from data_process.optical_flow import flow_units
 
-    height, width = picture.size
-    with tempfile.TemporaryFile() as pixels:
-        finished = ffmpeg.to_grey(path, picture, pixels)
-        frames = pixels.seek(0, 2) // (height * width)
-        usable = finished.status is not None and frames > 1
-        how = {name: settings[name] for name in ("algorithm", "bound", "quality")}
-        units = list(flow_units(pixels, frames, height, width, **how)) if usable else []
+    how = {name: settings[name] for name in ("algorithm", "bound", "quality")}
+    with GreyFrames(path, picture) as frames:
+        units = _until_full(flow_units(frames, **how), picture.max_bytes)
     extra = {"alg": settings["algorithm"], "bound": float(settings["bound"])}
-    return Encoded(finished, units, len(units), frames, extra=extra)
+    return Encoded(frames.finished, units, len(units), frames.num_frames, extra=extra)
+
+
+def _until_full(units: Iterable[bytes], max_bytes: int) -> list[bytes]:
+    """Units up to the one that reaches the limit, as ffmpeg does it."""
+    kept, size = [], 0
+    for unit in units:
+        kept.append(unit)
+        size += len(unit)
+        if size >= max_bytes:
+            break
+    return kept
 
 
 def _times(path: Path, picture: Picture, rate: Fraction | None, settings: Mapping[str, Any]) -> Encoded:
@@ -103,7 +108,7 @@ def _times(path: Path, picture: Picture, rate: Fraction | None, settings: Mappin
 ENCODERS = {
     "jpeg": Encoder(3, (1, 31, "ffmpeg's JPEG scale runs from 1 (best) to 31"), _jpeg),
     "mp4": Encoder(21, (0, 51, "x264's scale runs from 0 (without loss) to 51"), _mp4, even=True),
-    "flow-jpeg": Encoder(90, (1, 100, "the JPEG scale of flow runs from 1 to 100 (best)"), _flow, smallest=16),
+    "flow-jpeg": Encoder(90, (1, 100, "the JPEG scale of flow runs from 1 to 100 (best)"), _flow),
     RGB: Encoder(0, (0, 0, "pixels as they are have no quality"), _times),
 }
 

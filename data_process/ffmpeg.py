@@ -10,7 +10,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -22,6 +23,12 @@ from data_process.errors import InputError
 
 _TICKS = 1_000_000
 """A second, in the unit of frames' times."""
+
+_ENDLESS = 1 << 62
+"""Bytes that no output reaches, and that ffmpeg still reads as a number."""
+
+_SHORTEST_TURN_S = 0.05
+"""Least time between two looks at a clock that may stand still."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +89,14 @@ def version() -> str:
     return printed.splitlines()[0].split(" Copyright")[0]
 
 
-def run(command: list[str], *, limit_s: float, pass_fds: tuple[int, ...] = ()) -> Finished:
-    """Run ffmpeg in its own process group; at the time limit the whole group is killed."""
+Clock = Callable[[], float]
+"""Seconds since any moment; one that stands still while ffmpeg waits for us charges only ffmpeg for its time."""
+
+
+def run(
+    command: list[str], *, limit_s: float, pass_fds: tuple[int, ...] = (), clock: Clock = time.monotonic
+) -> Finished:
+    """Run ffmpeg in its own process group; when the clock reaches the time limit the whole group is killed."""
     process = subprocess.Popen(
         [*_dies_with_its_parent(), *command],
         stdin=subprocess.DEVNULL,
@@ -97,7 +110,7 @@ def run(command: list[str], *, limit_s: float, pass_fds: tuple[int, ...] = ()) -
             if _stopped:
                 raise KeyboardInterrupt
             _running.add(process)
-        output, errors = process.communicate(timeout=limit_s)
+        output, errors = _communicate(process, clock() + limit_s, clock)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         output, errors = process.communicate()
@@ -109,6 +122,16 @@ def run(command: list[str], *, limit_s: float, pass_fds: tuple[int, ...] = ()) -
     finally:
         _running.discard(process)
     return Finished(process.returncode, output, _clean(errors))
+
+
+def _communicate(process: subprocess.Popen[bytes], end: float, clock: Clock) -> tuple[bytes, bytes]:
+    """What a process writes until it ends; a clock that stood still gives it another turn."""
+    while True:
+        try:
+            return process.communicate(timeout=max(end - clock(), _SHORTEST_TURN_S))
+        except subprocess.TimeoutExpired:
+            if clock() >= end:
+                raise
 
 
 _running: set[subprocess.Popen[bytes]] = set()
@@ -183,9 +206,13 @@ def _jpeg_options(quality: int) -> dict[str, object]:
     return {"c:v": "mjpeg", "q:v": quality, "pix_fmt": "yuvj420p", "flags:v": "+bitexact", "f": "image2pipe"}
 
 
-def to_grey(path: Path, picture: Picture, target: IO[bytes]) -> Finished:
-    """Grey pixels of a video's frames, height x width bytes each, into an open file; and the frames' times."""
-    return _run(path, picture, {"c:v": "rawvideo", "pix_fmt": "gray", "f": "rawvideo"}, target)
+def to_grey(path: Path, picture: Picture, target: IO[bytes], *, clock: Clock) -> Finished:
+    """Grey pixels of a video's frames, height x width bytes each, into an open pipe; and the frames' times.
+
+    Whoever reads them decides where they stop: `max_bytes` is of what is stored, which these are not.
+    """
+    options = {"c:v": "rawvideo", "pix_fmt": "gray", "f": "rawvideo"}
+    return _run(path, replace(picture, max_bytes=_ENDLESS), options, target, clock=clock)
 
 
 def to_mp4(path: Path, picture: Picture, *, rate: Fraction, crf: int, group: int) -> Finished:
@@ -244,14 +271,16 @@ def _run(
     picture: Picture,
     options: Mapping[str, object],
     target: IO[bytes] | None = None,
+    *,
     only: Sequence[int] | None = None,
+    clock: Clock = time.monotonic,
 ) -> Finished:
     """Run to standard output or into an open file, with the frames' times."""
     with tempfile.TemporaryFile() as times:
         fds = (times.fileno(),) if target is None else (times.fileno(), target.fileno())
         name = "pipe:1" if target is None else f"/proc/self/fd/{target.fileno()}"
         command = _command(path, picture, options, name, times_fd=times.fileno(), only=only)
-        finished = run(command, limit_s=picture.limit_s, pass_fds=fds)
+        finished = run(command, limit_s=picture.limit_s, pass_fds=fds, clock=clock)
         times.seek(0)
         return replace(finished, times=tuple(int(line) for line in times.read().split()))
 

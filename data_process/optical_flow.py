@@ -6,8 +6,9 @@ motion is 128 exactly, a level is bound / 127 pixels (0.16 for the default of 20
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import IO, Any, Literal
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,6 +17,10 @@ from data_process.errors import InputError
 Algorithm = Literal["dis", "dis-fast", "farneback", "tvl1"]
 """DIS (arXiv 1603.03590) with OpenCV's medium or fast preset; Farneback 2003; TV-L1 (Zach et al. 2007)."""
 
+SMALLEST_SIDE: dict[Algorithm, int] = {"dis": 16, "dis-fast": 32, "farneback": 1, "tvl1": 16}
+"""Shortest side of a frame in pixels. Below, OpenCV's DIS reads beyond its pyramid's smallest picture where the other
+side is long: it gives no numbers, or the process dies (OpenCV 5.0, sides of 1 to 64 by 1 to 60 times as much)."""
+
 ZERO = 128
 """Level of no motion."""
 
@@ -23,10 +28,8 @@ LEVELS = 127.0
 """Levels from no motion to the bound."""
 
 
-def flow_units(
-    pixels: IO[bytes], frames: int, height: int, width: int, *, algorithm: Algorithm, bound: float, quality: int
-) -> Iterator[bytes]:
-    """Stored flow from each frame of a file of grey frames to the next, frames - 1 pictures (2 height, width).
+def flow_units(frames: Iterable[np.ndarray], *, algorithm: Algorithm, bound: float, quality: int) -> Iterator[bytes]:
+    """Stored flow from each grey frame (height, width) uint8 to the next: one picture (2 height, width) less.
 
     Two frames are in memory at a time.
 
@@ -36,18 +39,11 @@ def flow_units(
     from simplejpeg import encode_jpeg
 
     compute = flow_function(algorithm)
-    pixels.seek(0)
-    before = _next_frame(pixels, height, width)
-    for _ in range(frames - 1):
-        after = _next_frame(pixels, height, width)
+    for before, after in pairwise(frames):
         levels = to_levels(compute(before, after), bound)
+        height, width = before.shape
         picture = np.ascontiguousarray(levels.transpose(2, 0, 1).reshape(2 * height, width, 1))
         yield encode_jpeg(picture, quality=quality, colorspace="GRAY")
-        before = after
-
-
-def _next_frame(pixels: IO[bytes], height: int, width: int) -> np.ndarray:
-    return np.frombuffer(pixels.read(height * width), np.uint8).reshape(height, width)
 
 
 def to_levels(flow: np.ndarray, bound: float) -> np.ndarray:
@@ -66,11 +62,7 @@ def flow_function(algorithm: Algorithm) -> Callable[[np.ndarray, np.ndarray], np
     Raises:
         InputError: where OpenCV, or the algorithm in it, is not installed.
     """
-    try:
-        import cv2
-    except ImportError:
-        raise InputError("optical flow needs OpenCV; `pip install 'intravid[flow]'` brings it") from None
-    cv: Any = cv2
+    cv = _opencv()
     # Videos are computed side by side already, and the result must not depend on the number of cores.
     cv.setNumThreads(1)
     if algorithm == "farneback":
@@ -87,3 +79,20 @@ def flow_function(algorithm: Algorithm) -> Callable[[np.ndarray, np.ndarray], np
     dis = cv.DISOpticalFlow_create(preset)
     # A given start would carry the flow of the last pair over; None computes every pair alone.
     return lambda one, two: dis.calc(one, two, None)
+
+
+def opencv_version() -> str:
+    """Version of OpenCV; part of a build's plan, since others may compute other flow.
+
+    Raises:
+        InputError: where it is not installed.
+    """
+    return str(_opencv().__version__)
+
+
+def _opencv() -> Any:
+    try:
+        import cv2
+    except ImportError:
+        raise InputError("optical flow needs OpenCV; `pip install 'intravid[flow]'` brings it") from None
+    return cv2

@@ -12,7 +12,7 @@ from typing import get_args
 from data_process.encoders import ENCODERS, Encoded, checked_quality
 from data_process.errors import InputError
 from data_process.ffmpeg import Finished, Picture
-from data_process.optical_flow import Algorithm
+from data_process.optical_flow import SMALLEST_SIDE, Algorithm, opencv_version
 from data_process.outcome import TRANSIENT, Quarantined, Stored
 from data_process.probe import StreamFacts, is_encrypted, probe
 from data_process.records import RecordHeader, describe_units
@@ -44,8 +44,8 @@ class FlowConfig:
     def __post_init__(self) -> None:
         if self.algorithm not in get_args(Algorithm):
             raise InputError(f"flow {self.algorithm}: expected one of {', '.join(get_args(Algorithm))}")
-        if not self.bound > 0:
-            raise InputError(f"bound {self.bound}: expected pixels above 0")
+        if not 0 < self.bound < math.inf:
+            raise InputError(f"bound {self.bound}: expected a number of pixels above 0")
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,8 @@ def _attempt(video: SourceVideo, label: int, config: TranscodeConfig, *, limit_f
     height, width = picture.size
     if max(picture.size) > _MAX_SIDE:
         return Quarantined("bad_size", f"its pixel aspect {facts.aspect} makes it {width} x {height} pixels")
-    if min(picture.size) < ENCODERS[config.codec].smallest:
-        return Quarantined("bad_size", f"{width} x {height} pixels are too few for {config.codec}")
+    if config.codec == "flow-jpeg" and min(picture.size) < SMALLEST_SIDE[config.flow.algorithm]:
+        return Quarantined("bad_size", f"{width} x {height} pixels are too few for {config.flow.algorithm} flow")
     encoded, timing = _encode(video, facts, config, picture)
     needed = _keep_every(timing.rate * picture.keep_every, config)
     if encoded.finished.status == 0 and needed != picture.keep_every:
@@ -256,5 +256,10 @@ def _tail(messages: tuple[str, ...] | list[str]) -> str:
 
 
 def settings_of(config: TranscodeConfig) -> dict[str, object]:
-    """The settings as plain values, for the plan."""
-    return asdict(config)
+    """What decides the stored bytes beside ffmpeg, as plain values for the plan.
+
+    Raises:
+        InputError: for flow without OpenCV.
+    """
+    tools: dict[str, object] = {"opencv": opencv_version()} if config.codec == "flow-jpeg" else {}
+    return {**asdict(config), **tools}

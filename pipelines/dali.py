@@ -128,9 +128,9 @@ class DaliExecutor:
             )
             pixels = given
             if codec in PICTURES:
-                kind = dtypes.GRAY if self._format.modality == "flow" else dtypes.RGB
+                kind = dtypes.GRAY if self._format.is_flow else dtypes.RGB
                 pixels = fn.decoders.image(given, device=self._decode, output_type=kind, jpeg_fancy_upsampling=True)
-            if self._format.modality == "flow":
+            if self._format.is_flow:
                 pixels = flow_picture(nvidia.dali, pixels)
             if self._gpu:
                 pixels, down, across = pixels.gpu(), down.gpu(), across.gpu()

@@ -46,7 +46,7 @@ class Feed:
         frames_of: Callable[[PlannedBatch], list[Frames]],
     ) -> None:
         self._planned, self._num_views, self._size = planned, clip_format.num_views, clip_format.size
-        self._codec, self._frames_of, self._is_flow = codec, frames_of, clip_format.modality == "flow"
+        self._codec, self._frames_of, self._is_flow = codec, frames_of, clip_format.is_flow
         self._waiting: dict[str, deque[PlannedBatch]] = {"rows": deque(), "frames": deque()}
         self.taken: deque[PlannedBatch] = deque()
 

@@ -17,7 +17,7 @@ def augment(dali: Any, pixels: Any, row: Any, gain: Any, clip_format: ClipFormat
         return row[COLUMN[name]]
 
     operations, size = clip_format.operations, clip_format.size
-    is_flow, outside = clip_format.modality == "flow", ZERO_LEVEL if clip_format.modality == "flow" else 0
+    is_flow, outside = clip_format.is_flow, ZERO_LEVEL if clip_format.is_flow else 0
     recolours = bool(operations & {"colour", "grey"}) and not is_flow
     if "rotate" in operations:
         # Levels are rounded once: behind the colours, which could amplify the rounding, where there are any.
@@ -61,6 +61,9 @@ def augment(dali: Any, pixels: Any, row: Any, gain: Any, clip_format: ClipFormat
         pixels = fn.rotate(pixels, angle=angle, interp_type=types.INTERP_NN, keep_size=True, fill_value=0)
     if is_flow:
         pixels = _turned_vectors(dali, pixels, row)
+        if (one := clip_format.component) is not None:
+            shown = fn.slice(pixels, start=[one], shape=[1], axes=[2])
+            pixels = fn.cat(shown, shown, shown, axis=2)
     elif "blur" in operations:
         # A window of 1 is the identity; sigma 0 with window 0 is refused by DALI.
         radius = fn.cast(-dali.math.floor(-3.0 * value("blur")), dtype=types.INT32)

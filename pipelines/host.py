@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from data_process.decoding import decode
-from pipelines.pixels import cut_clip
+from pipelines.pixels import as_channels, cut_clip
 from pipelines.plan import ClipFormat
 from pipelines.prefetch import UntilError
 from pipelines.source import PlannedBatch
@@ -71,7 +71,8 @@ class HostExecutor:
     def _fill(self, batch: PlannedBatch, sample: int, views: list[Tensor]) -> None:
         decoded = decode(batch.frames[sample], batch.records[sample])
         for clip, view in zip(batch.plans[sample].clips, views, strict=True):
-            rows = cut_clip(decoded, clip, self._format.size).flatten(2).float()
+            pixels = as_channels(cut_clip(decoded, clip, self._format.size), self._format.component)
+            rows = pixels.flatten(2).float()
             torch.addcmul(self._offset, rows, self._scale, out=view[sample].view(rows.shape))
 
     def close(self) -> None:

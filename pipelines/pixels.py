@@ -58,6 +58,13 @@ def _cut_flow(decoded: dict[int, np.ndarray], clip: ClipPlan, size: int) -> Tens
     return to_levels(vectors @ torch.from_numpy(vector_map(clip, size)).T + ZERO_LEVEL)
 
 
+def as_channels(pixels: Tensor, component: int | None) -> Tensor:
+    """One component of flow (..., 2) three times, (..., 3); everything else as it is."""
+    if component is None:
+        return pixels
+    return pixels[..., component, None].expand(*pixels.shape[:-1], 3)
+
+
 def _oriented(pixels: Tensor, clip: ClipPlan, *, outside: int = 0) -> Tensor:
     if clip.tilt:
         square = Box(0, 0, *pixels.shape[1:3])

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -203,6 +203,10 @@ Planner = Callable[[np.random.Generator, VideoRecord], SamplePlan]
 """Draws the plan of one sample from its own generator and the video's record; a plain, picklable function."""
 
 
+Modality = Literal["rgb", "flow", "flow-u", "flow-v"]
+"""What a clip's channels are; see `ClipFormat`."""
+
+
 @dataclass(frozen=True)
 class ClipFormat:
     """What all clips of a batch have in common.
@@ -211,13 +215,15 @@ class ClipFormat:
         num_views: V, clips per sample.
         num_frames: T, frames per clip.
         size: output height and width, pixels.
-        mean: subtracted from RGB in [0, 1], per channel.
+        mean: subtracted from levels / 255, per channel.
         std: divided by, per channel.
         operations: names out of `OPERATIONS` that plans may use; executors leave out all others and refuse a plan
             that needs one of them.
-        modality: rgb, three channels; or flow, the two of optical flow, u and v as stored levels (128 is no motion),
-            whose vectors follow the geometry. Changes of colour and blur leave flow as it is; of mean and std the first
-            two count.
+        modality: rgb, three channels; flow, the two of optical flow; flow-u or flow-v, one of them three times, as
+            networks for RGB take it and IIC stores it. Vectors follow the geometry: pixels of the clip from a frame to
+            the next, as levels ``128 + 127 * pixels / bound``, cut at the bound that the videos were stored with. So
+            the mean 128 / 255 and the std 127 / 255 give displacements in bounds, -1 to 1, no motion 0. Changes of
+            colour and blur leave flow as it is; of mean and std as many count as there are channels.
     """
 
     num_views: int
@@ -226,17 +232,27 @@ class ClipFormat:
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     operations: frozenset[str] = frozenset()
-    modality: Literal["rgb", "flow"] = "rgb"
+    modality: Modality = "rgb"
 
     def __post_init__(self) -> None:
-        if self.modality not in ("rgb", "flow"):
-            raise ValueError(f"modality {self.modality!r}: expected rgb or flow")
+        if self.modality not in get_args(Modality):
+            raise ValueError(f"modality {self.modality!r}: expected one of {', '.join(get_args(Modality))}")
         if min(self.num_views, self.num_frames, self.size) < 1:
             raise ValueError(f"num_views, num_frames and size must be at least 1, got {self}")
         if min(self.std) <= 0:
             raise ValueError(f"std must be positive, got {self.std}")
         if unknown := set(self.operations) - set(OPERATIONS):
             raise ValueError(f"unknown operations {sorted(unknown)}; known are {OPERATIONS}")
+
+    @property
+    def is_flow(self) -> bool:
+        """Whether videos of optical flow are read."""
+        return self.modality != "rgb"
+
+    @property
+    def component(self) -> int | None:
+        """Component of the flow that is shown alone: 0 for u, 1 for v."""
+        return {"flow-u": 0, "flow-v": 1}.get(self.modality)
 
     @property
     def channels(self) -> int:

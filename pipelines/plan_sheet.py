@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from data_process.contact_sheet import as_picture
 from pipelines.plan import ClipFormat, ClipPlan
 from pipelines.plan_text import clip_text, sample_text, target_texts
 
@@ -74,8 +75,8 @@ def draw_plan_sheet(
     Args:
         title: its first line.
         batch: plans and records of b samples.
-        clips: V tensors (b, 3, T, S, S) as an executor hands them on, normalised by the clip format.
-        stored: for each sample the first frame of its first clip as it is stored, (height, width, 3) uint8.
+        clips: V tensors (b, C, T, S, S) as an executor hands them on, normalised by the clip format.
+        stored: for each sample the first frame of its first clip as it is stored, (height, width, C) uint8.
         clip_format: of the clips.
         layout: measures.
     """
@@ -128,8 +129,9 @@ def _sample(
 
 
 def _levels(clip: Tensor, clip_format: ClipFormat) -> np.ndarray:
-    """A normalised clip (3, T, S, S) as (T, S, S, 3) uint8."""
-    pixels = clip.permute(1, 2, 3, 0).float().cpu().numpy() * clip_format.std + np.array(clip_format.mean)
+    """A normalised clip (C, T, S, S) as (T, S, S, C) uint8."""
+    mean, std = (np.array(values[: clip_format.channels]) for values in (clip_format.mean, clip_format.std))
+    pixels = clip.permute(1, 2, 3, 0).float().cpu().numpy() * std + mean
     return np.clip(np.rint(255.0 * pixels), 0, 255).astype(np.uint8)
 
 
@@ -149,7 +151,7 @@ def _draw_view(
     draw.text((left, top), clip_text(view, clip), VIEW_COLOURS[view % len(VIEW_COLOURS)], font)
     shown = np.unique(np.linspace(0, len(frames) - 1, min(layout.frames, len(frames))).round().astype(int))
     for column, number in enumerate(shown.tolist()):
-        picture = Image.fromarray(frames[number]).resize((layout.tile, layout.tile), Image.Resampling.BILINEAR)
+        picture = as_picture(frames[number]).resize((layout.tile, layout.tile), Image.Resampling.BILINEAR)
         block.paste(picture, (left + column * (layout.tile + 2), top + layout.line))
 
 
@@ -159,7 +161,7 @@ def _with_boxes(stored: np.ndarray, clips: Iterable[ClipPlan], layout: PlanSheet
 
     height, width = stored.shape[:2]
     scale = layout.source / max(height, width)
-    picture = Image.fromarray(stored).resize((round(width * scale), round(height * scale)), Image.Resampling.BILINEAR)
+    picture = as_picture(stored).resize((round(width * scale), round(height * scale)), Image.Resampling.BILINEAR)
     draw = ImageDraw.Draw(picture)
     for view, clip in enumerate(clips):
         corners = [(x * scale, y * scale) for x, y in box_corners(clip, height, width)]

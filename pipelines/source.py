@@ -139,10 +139,10 @@ def plan_batch(
     plans, records, frames = [], [], []
     for index in map(int, indices):
         record = videos[index]
-        if (record.codec == "flow-jpeg") != (clip_format.modality == "flow"):
+        if (record.codec == "flow-jpeg") != clip_format.is_flow:
             raise InputError(
                 f"{record.id} is stored as {record.codec}, clips of {clip_format.modality} are wanted; give data.root "
-                "the shards of that modality (intravid build --modality)"
+                f"shards made by intravid build --modality {'flow' if clip_format.is_flow else 'rgb'}"
             )
         plan = planner(sample_rng(seed, epoch, index), record)
         clip_format.check(plan)

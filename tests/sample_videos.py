@@ -18,11 +18,28 @@ def pictures(seed, *, frames, height, width):
     return np.stack([wide[:height, 2 * frame : 2 * frame + width] for frame in range(frames)])
 
 
-def write_video(path, *, seed=0, frames=24, height=64, width=80, fps=25, before=(), after=(), black=False):
-    """An H.264 (or whatever `after` asks for) file of `pictures`; `before` and `after` are further ffmpeg words."""
+def drifting(across, down, *, frames, height, width, seed=0):
+    """(frames, height, width) uint8: a soft texture that moves by so many pixels a frame, whole or not."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:height, :width]
+    waves = [(*rng.uniform(-0.35, 0.35, 2), rng.uniform(0, 6)) for _ in range(40)]
+    levels = [
+        sum(np.cos(a * (columns - across * t) + b * (rows - down * t) + phase) for a, b, phase in waves)
+        for t in range(frames)
+    ]
+    return np.clip(128 + 12 * np.stack(levels), 0, 255).astype(np.uint8)
+
+
+def write_video(
+    path, *, seed=0, frames=24, height=64, width=80, fps=25, before=(), after=(), black=False, content=None
+):
+    """An H.264 (or whatever `after` asks for) file of `pictures`, or of `content` (frames, height, width, 3) uint8;
+    `before` and `after` are further ffmpeg words."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = pictures(seed, frames=frames, height=height, width=width)
+    if content is None:
+        content = pictures(seed, frames=frames, height=height, width=width)
+    frames, height, width = content.shape[:3]
     if black:
         content = np.zeros_like(content)
     command = [ffmpeg.executable(), "-nostdin", "-y", "-v", "error"]

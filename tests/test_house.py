@@ -109,6 +109,7 @@ DOORS = {
     "decord": "data_process/",
     "ffmpeg": "data_process/",
     "imageio_ffmpeg": "data_process/",
+    "cv2": "data_process/optical_flow.py",
     "nvidia.dali": "pipelines/dali.py",
     "submitit": "launch/submit.py",
     "apex": "engine/optim.py",

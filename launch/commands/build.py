@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from launch.array import array_task
 from launch.names import read_classes, read_names
+
+if TYPE_CHECKING:
+    from data_process.transcode import FlowConfig
 
 EXAMPLE = """\
 example:
@@ -44,8 +48,8 @@ def _parser() -> argparse.ArgumentParser:
         "--quality", type=int, help="JPEG: q:v of ffmpeg, 2 is best (3); mp4: crf of x264 (21); flow: 1 to 100 (90)"
     )
     parser.add_argument("--modality", choices=("rgb", "flow"), default="rgb", help="frames, or optical flow (rgb)")
-    parser.add_argument("--flow", default="dis", help="dis, dis-fast, farneback or tvl1 (dis)")
-    parser.add_argument("--bound", type=float, default=20.0, help="pixels beyond which flow is cut (20)")
+    parser.add_argument("--flow", help="algorithm of --modality flow: dis, dis-fast, farneback or tvl1 (dis)")
+    parser.add_argument("--bound", type=float, help="pixels beyond which --modality flow cuts (20)")
     parser.add_argument("--min-frames", type=int, default=16, help="shorter videos are left out (16)")
     parser.add_argument("--strict", action="store_true", help="leave out videos that the decoder complained about, too")
     parser.add_argument(
@@ -76,7 +80,7 @@ def main(arguments: list[str]) -> int:
     from data_process.build_config import BuildConfig
     from data_process.errors import InputError
     from data_process.source import SourceRequest
-    from data_process.transcode import FlowConfig, TranscodeConfig
+    from data_process.transcode import TranscodeConfig
 
     if given.modality == "flow" and given.codec:
         raise InputError(f"--codec {given.codec} is for frames; --modality flow has a way of its own: leave it out")
@@ -87,7 +91,7 @@ def main(arguments: list[str]) -> int:
             quality=given.quality,
             min_frames=given.min_frames,
             strict=given.strict,
-            flow=FlowConfig(given.flow, given.bound),
+            flow=_flow_config(given),
         ),
         videos_per_shard=given.videos_per_shard,
         seed=given.seed,
@@ -110,6 +114,20 @@ def main(arguments: list[str]) -> int:
     state = "indexed" if summary.complete else "other tasks have shards to build; the last one writes the index"
     print(f"{given.out}: {summary}; {state}")
     return 0
+
+
+def _flow_config(given: argparse.Namespace) -> FlowConfig:
+    """How flow is computed; options of the other modality would be without effect, so they are refused."""
+    from data_process.errors import InputError
+    from data_process.transcode import FlowConfig
+
+    if given.modality == "flow":
+        if given.codec is not None:
+            raise InputError(f"--codec {given.codec} is a way of storing frames, flow has one of its own; leave it out")
+    elif idle := [f"--{name} {value}" for name in ("flow", "bound") if (value := getattr(given, name)) is not None]:
+        raise InputError(f"{' '.join(idle)} is about optical flow, but frames are built; add --modality flow")
+    told = {"algorithm": given.flow, "bound": given.bound}
+    return FlowConfig(**{name: value for name, value in told.items() if value is not None})
 
 
 def _annotation(text: str) -> tuple[str | None, Path]:

@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image, ImageFont
 
 from data_process.contact_sheet import SheetLayout, VideoRow, _wrapped, draw_sheet, even_numbers, read_row
@@ -78,6 +79,28 @@ def test_a_frame_that_is_no_picture_says_so(tmp_path):
     videos = [({"id": "a", "width": 60, "height": 40}, [b"\xff\xd8 no picture \xff\xd9"])]
     row = read_row(ShardSet(write_dataset(tmp_path, videos)), 0, LAYOUT)
     assert row.warning.startswith("cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("vector", "colour"),
+    [
+        ((0, 0), (255, 255, 255)),
+        ((40, 0), (255, 0, 0)),
+        ((-40, 0), (0, 255, 255)),
+        ((0, -40), (128, 255, 0)),
+        ((0, 40), (128, 0, 255)),
+        ((16, 0), (255, 128, 128)),
+    ],
+    ids=["still", "right", "left", "up", "down", "right, slowly"],
+)
+def test_flow_has_the_colour_of_its_direction(tmp_path, vector, colour):
+    u, v = (np.full((24, 48, 1), 128 + part, np.uint8) for part in vector)
+    unit = simplejpeg.encode_jpeg(np.concatenate([u, v]), quality=95, colorspace="GRAY")
+    video = {"id": "a", "width": 48, "height": 24, "codec": "flow-jpeg"}
+    row = read_row(ShardSet(write_dataset(tmp_path, [(video, [unit] * 3)])), 0, LAYOUT)
+    assert row.warning == ""
+    assert row.pictures[0].size == (48, 24)
+    np.testing.assert_allclose(np.asarray(row.pictures[0])[12, 24].astype(int), colour, atol=6)
 
 
 def test_a_sheet_shows_each_picture_in_its_column(tmp_path):

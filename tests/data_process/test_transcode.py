@@ -237,7 +237,7 @@ def test_reasons_of_the_moment_are_tried_three_times_with_doubled_limits(tmp_pat
     path = write_video(tmp_path / "x.mp4")
     real, limits = ffmpeg.run, []
 
-    def fake(command, *, limit_s, pass_fds=()):
+    def fake(command, *, limit_s, pass_fds=(), **_):
         if not pass_fds:
             return real(command, limit_s=limit_s)  # the probe
         limits.append(limit_s)
@@ -253,9 +253,9 @@ def test_a_second_try_that_works_is_stored(tmp_path, monkeypatch):
     path = write_video(tmp_path / "x.mp4")
     expected, real, calls = outcome_of(path), ffmpeg.run, []
 
-    def fails_once(command, *, limit_s, pass_fds=()):
+    def fails_once(command, *, limit_s, pass_fds=(), **others):
         calls.append(command)
-        return Finished(-9, b"", ()) if len(calls) == 2 else real(command, limit_s=limit_s, pass_fds=pass_fds)
+        return Finished(-9, b"", ()) if len(calls) == 2 else real(command, limit_s=limit_s, pass_fds=pass_fds, **others)
 
     monkeypatch.setattr(ffmpeg, "run", fails_once)
     assert outcome_of(path).units == expected.units

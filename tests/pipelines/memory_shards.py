@@ -70,6 +70,23 @@ def generated(count: int = 12, *, seed: int = 0, frames: int = 9) -> MemoryShard
     return MemoryShards([record_of(frames, number, number % 4) for number, frames in enumerate(units)], units)
 
 
+def flow_videos(count: int) -> MemoryShards:
+    """Videos of flow that waves to and fro, of odd sizes."""
+    rng = np.random.default_rng(0)
+    records, units = [], []
+    for number in range(count):
+        height, width = 61 + 2 * number, 83 - number
+        waves = rng.uniform(-0.2, 0.2, (9, 2, 2))
+        frames = []
+        for wave in waves:
+            rows, columns = np.mgrid[: 2 * height, :width]
+            picture = 128 + 60 * np.sin(wave[0, 0] * rows + wave[0, 1] * columns) + rng.normal(0, 3, rows.shape)
+            frames.append(simplejpeg.encode_jpeg(picture.astype(np.uint8)[:, :, None], quality=90, colorspace="GRAY"))
+        records.append(VideoRecord(f"v{number}", 0, "train", "flow-jpeg", 9, 25.0, height, width))
+        units.append(frames)
+    return MemoryShards(records, units)
+
+
 JITTER = ColourJitter(brightness=0.6, contrast=0.6, saturation=0.6, hue=0.1, probability=0.8, grey=0.3, blur=0.5)
 
 

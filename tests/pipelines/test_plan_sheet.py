@@ -1,16 +1,19 @@
 """Sheets of what a method sees show the clips that it is given, and where they were cut."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from data_process.contact_sheet import as_picture
 from data_process.decoding import decode
 from pipelines.host import HostExecutor
-from pipelines.pixels import rotated_crop
-from pipelines.plan import OPERATIONS, Box, ClipPlan
+from pipelines.pixels import cut_clip, rotated_crop
+from pipelines.plan import OPERATIONS, Box, ClipPlan, Modality
 from pipelines.plan_sheet import VIEW_COLOURS, PlanSheetLayout, box_corners, draw_plan_sheet
 from pipelines.source import plan_batch
-from tests.pipelines.memory_shards import RandomPlanner, generated
+from tests.pipelines.memory_shards import RandomPlanner, flow_videos, generated
 
 
 def test_every_view_of_every_sample_stands_on_the_sheet() -> None:
@@ -31,6 +34,26 @@ def test_every_view_of_every_sample_stands_on_the_sheet() -> None:
                 assert stands_on(sheet, frame), f"sample {sample}, view {view}"
     for colour in VIEW_COLOURS[:3]:
         assert (sheet == colour).all(axis=2).any()
+
+
+@pytest.mark.parametrize("modality", ["flow", "flow-v"])
+def test_flow_stands_on_the_sheet_in_its_colours(modality: Modality) -> None:
+    planner = RandomPlanner(frozenset({"flip", "turn"}), num_views=2, num_frames=4)
+    clip_format = replace(planner.clip_format(32), modality=modality)
+    batch = plan_batch(flow_videos(2), planner, clip_format, [0, 1], seed=0, epoch=0)
+    executor = HostExecutor(clip_format, threads=1)
+    ((_, clips),) = executor.run([batch])
+    executor.close()
+    stored = [decode(batch.frames[n], batch.records[n])[batch.plans[n].clips[0].frames[0]] for n in range(2)]
+    layout = PlanSheetLayout(frames=4, tile=32, source=100)
+    sheet = np.asarray(draw_plan_sheet("a title", batch, clips, stored, clip_format, layout)).astype(int)
+    for sample in range(2):
+        decoded = decode(batch.frames[sample], batch.records[sample])
+        for clip in batch.plans[sample].clips:
+            levels = cut_clip(decoded, clip, 32).numpy()
+            pictures = levels[..., [1, 1, 1]] if modality == "flow-v" else [as_picture(frame) for frame in levels]
+            for picture in pictures:
+                assert stands_on(sheet, np.asarray(picture).astype(int))
 
 
 def stands_on(sheet: np.ndarray, tile: np.ndarray) -> bool:

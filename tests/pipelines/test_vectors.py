@@ -6,16 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import simplejpeg
+import torch
 
 from data_process.errors import InputError
-from data_process.records import VideoRecord
 from pipelines.host import HostExecutor
 from pipelines.pixels import cut_clip
-from pipelines.plan import OPERATIONS, Box, ClipFormat, ClipPlan, Photometric
+from pipelines.plan import OPERATIONS, Box, ClipFormat, ClipPlan, Modality, Photometric
 from pipelines.source import plan_batch
 from pipelines.vectors import vector_map
-from tests.pipelines.memory_shards import MemoryShards, RandomPlanner, generated
+from tests.pipelines.memory_shards import RandomPlanner, flow_videos, generated
 
 HEIGHT, WIDTH, SIZE = 60, 80, 30
 PLAIN = ClipPlan((0,), Box(0, 10, 60, 60))
@@ -73,36 +72,30 @@ def test_outside_of_the_frame_nothing_moves() -> None:
     assert (cut[32:, 32:] == 168).all()
 
 
-def flow_videos(count: int) -> MemoryShards:
-    rng = np.random.default_rng(0)
-    records, units = [], []
-    for number in range(count):
-        height, width = 61 + 2 * number, 83 - number
-        waves = rng.uniform(-0.2, 0.2, (9, 2, 2))
-        frames = []
-        for wave in waves:
-            rows, columns = np.mgrid[: 2 * height, :width]
-            picture = 128 + 60 * np.sin(wave[0, 0] * rows + wave[0, 1] * columns) + rng.normal(0, 3, rows.shape)
-            frames.append(simplejpeg.encode_jpeg(picture.astype(np.uint8)[:, :, None], quality=90, colorspace="GRAY"))
-        records.append(VideoRecord(f"v{number}", 0, "train", "flow-jpeg", 9, 25.0, height, width))
-        units.append(frames)
-    return MemoryShards(records, units)
-
-
-@pytest.mark.parametrize("operations", [frozenset(), frozenset({"flip", "turn"}), frozenset(OPERATIONS)])
-def test_host_and_dali_agree_on_flow(operations: frozenset[str]) -> None:
+@pytest.mark.parametrize(
+    ("modality", "operations"),
+    [
+        ("flow", frozenset()),
+        ("flow", frozenset({"flip", "turn"})),
+        ("flow", frozenset(OPERATIONS)),
+        ("flow-u", frozenset(OPERATIONS)),
+        ("flow-v", frozenset({"flip", "turn"})),
+    ],
+)
+def test_host_and_dali_agree_on_flow(modality: Modality, operations: frozenset[str]) -> None:
     pytest.importorskip("nvidia.dali", reason="DALI is not installed")
     from pipelines.dali import DaliExecutor
 
     planner, videos = RandomPlanner(operations), flow_videos(5)
-    clip_format = replace(planner.clip_format(32), modality="flow")
+    clip_format = replace(planner.clip_format(32), modality=modality)
     planned = [plan_batch(videos, planner, clip_format, range(5), seed=0, epoch=epoch) for epoch in range(20)]
     host, dali = HostExecutor(clip_format, threads=1), DaliExecutor(clip_format, max_samples=5, threads=1)
     total, count = 0.0, 0
     for (batch, ours), (_, theirs) in zip(host.run(planned), dali.run(planned), strict=True):
         for view, (one, other) in enumerate(zip(ours, theirs, strict=True)):
-            assert one.shape == other.shape == (5, 2, 4, 32, 32)
-            levels = 255 * clip_format.std[0] * (one - other).abs()
+            assert one.shape == other.shape == (5, clip_format.channels, 4, 32, 32)
+            std = torch.tensor(clip_format.std[: clip_format.channels]).view(-1, 1, 1, 1)
+            levels = 255 * std * (one - other).abs()
             # A level of the picture is one of the vectors times what the box is stretched by.
             for sample, plan in enumerate(batch.plans):
                 stretch = np.abs(np.linalg.svd(vector_map(plan.clips[view], 32), compute_uv=False)).max()
@@ -121,5 +114,9 @@ def test_flow_and_pictures_are_not_taken_for_each_other() -> None:
         plan_batch(
             generated(1), planner, replace(planner.clip_format(32), modality="flow"), [0], seed=0, epoch=0
         )  # fmt: skip
-    with pytest.raises(ValueError, match="expected rgb or flow"):
+    with pytest.raises(InputError, match=r"clips of flow-v are wanted; .* --modality flow"):
+        plan_batch(
+            generated(1), planner, replace(planner.clip_format(32), modality="flow-v"), [0], seed=0, epoch=0
+        )  # fmt: skip
+    with pytest.raises(ValueError, match="expected one of rgb, flow, flow-u, flow-v"):
         ClipFormat(1, 1, 1, modality="depth")  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """The commands around shards as a user meets them: what they print and their exit status."""
 
 import re
+import sys
 
 import pytest
 
@@ -37,6 +38,27 @@ def test_a_build_says_what_it_stored(source, tmp_path, capsys):
     assert "4 videos in 1 shards, splits train" in capsys.readouterr().out
     assert main(["verify", str(tmp_path / "out"), "--level", "3"]) == 0
     assert "no damage found (level 3" in capsys.readouterr().out
+
+
+def test_flow_is_built_as_asked(source, tmp_path, capsys):
+    pytest.importorskip("cv2", reason="OpenCV (the extra `flow`) is not installed")
+    words = ["--modality", "flow", "--flow", "farneback", "--bound", "8", "--short-side", "48"]
+    assert main(["build", str(source), str(tmp_path / "out"), *words]) == 0
+    assert "4 ok" in capsys.readouterr().out
+    header = ShardSet(tmp_path / "out").header(0)
+    assert (header.codec, header.num_frames, dict(header.extra)) == (
+        "flow-jpeg",
+        19,
+        {"alg": "farneback", "bound": 8.0},
+    )
+
+
+def test_flow_without_opencv_stops_before_anything_is_written(source, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    status, text = error_of(capsys, "build", source, tmp_path / "out", "--modality", "flow")
+    assert status == 2
+    assert "pip install 'intravid[flow]'" in text
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_list_with_classes_and_splits_is_built(source, tmp_path, capsys):
@@ -95,10 +117,23 @@ def foreign_shard(source, root):
     return "another dataset without plan.json", [source, root / "out"]
 
 
+def codec_of_flow(source, root):
+    return "leave it out", [source, root / "out", "--modality", "flow", "--codec", "mp4"]
+
+
+def flow_of_frames(source, root):
+    words = [source, root / "out", "--flow", "farneback", "--bound", "8"]
+    return "--flow farneback --bound 8.0 is about optical flow, but frames are built; add --modality flow", words
+
+
+def wrong_algorithm(source, root):
+    return "flow magic: expected one of dis", [source, root / "out", "--modality", "flow", "--flow", "magic"]
+
+
 @pytest.mark.parametrize(
     "case",
     [missing_folder, empty_folder, unknown_class, missing_class_list, duplicate_id, unknown_adapter, wrong_setting,
-     foreign_shard],
+     foreign_shard, codec_of_flow, flow_of_frames, wrong_algorithm],
 )  # fmt: skip
 def test_wrong_input_is_one_paragraph_and_status_2_before_anything_is_written(source, tmp_path, capsys, case):
     named, words = case(source, tmp_path)
