@@ -37,7 +37,8 @@ from data_process.errors import InputError
 from data_process.probe import StreamFacts, probe
 from data_process.shards import ShardSet
 from data_process.source import SourceRequest, SourceVideo, read_source
-from data_process.transcode import TranscodeConfig, picture_of
+from data_process.transcode import picture_of
+from data_process.transcode_config import TranscodeConfig
 
 OURS, FLOOR = "intravid build", "bare ffmpeg"
 PUBLISHED, TUNED = "two steps, as published", "two steps, tuned"

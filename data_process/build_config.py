@@ -9,7 +9,7 @@ from typing import Any
 
 from data_process.errors import InputError
 from data_process.frames import CODECS
-from data_process.transcode import TranscodeConfig
+from data_process.transcode_config import TranscodeConfig
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_process.durable import publish_once, write_durably
 from data_process.errors import InputError
-from data_process.shard_writer import list_shards, write_durably
+from data_process.shard_writer import list_shards
 from data_process.source import SourceVideo, first_ten
 
 PLAN_FORMAT = 1
@@ -158,7 +159,9 @@ def make_folder(out: Path) -> None:
 
 
 def agree_on_plan(out: Path, plan: BuildPlan, manifest: bytes) -> None:
-    """Write manifest and plan, or compare with those that an earlier start or another task has written.
+    """Write plan and manifest, or compare with those that an earlier start or another task has written.
+
+    Of tasks that begin at once with different plans one is the first, and the others stop.
 
     Raises:
         InputError: where the folder belongs to another build, naming what differs.
@@ -171,9 +174,7 @@ def agree_on_plan(out: Path, plan: BuildPlan, manifest: bytes) -> None:
             raise InputError(
                 f"{out} holds another dataset without plan.json ({first_ten(sorted(foreign))}); give another folder"
             )
-        write_durably(out / "manifest.jsonl", manifest)
-        write_durably(path, json.dumps(plan.described, indent=1).encode())
-        return
+        publish_once(path, json.dumps(plan.described, indent=1).encode())
     before = read_plan(out)
     differing = [name for name in plan.described if before.get(name) != plan.described[name] and name != "digest"]
     if differing:
@@ -182,6 +183,14 @@ def agree_on_plan(out: Path, plan: BuildPlan, manifest: bytes) -> None:
             f"{out} belongs to a build with another plan: {changes}. Give the settings and the source of that "
             "build to go on with it, or another output folder."
         )
+    strangers = [shard.name for number, shard in list_shards(out).items() if number >= plan.num_shards]
+    if strangers:
+        raise InputError(
+            f"{out} holds shards that are not of this build ({first_ten(strangers)}); move them away, or give another "
+            "output folder"
+        )
+    if not (out / "manifest.jsonl").exists():
+        write_durably(out / "manifest.jsonl", manifest)
 
 
 def read_plan(root: Path) -> dict[str, Any]:

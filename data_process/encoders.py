@@ -10,9 +10,10 @@ from typing import Any
 
 from data_process import ffmpeg
 from data_process.errors import InputError
-from data_process.ffmpeg import Finished, Picture
+from data_process.ffmpeg import Picture
 from data_process.frames import RGB
 from data_process.jpeg_stream import split_jpegs
+from data_process.killable import Finished
 from data_process.mp4 import GROUP, StreamError, count_frames
 
 _UNKNOWN_RATE = Fraction(25)

@@ -1,52 +1,27 @@
-"""The ffmpeg program: finding it, the commands that make frames of a video, and running it so that it ends."""
+"""The ffmpeg program: finding it, and the commands that make frames of a video."""
 
 from __future__ import annotations
 
+import errno
 import os
-import re
-import shutil
-import signal
 import subprocess
-import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
-from data_process.errors import InputError
+from data_process.errors import InputError, RunError
+from data_process.killable import Clock, Finished, run
 
 _TICKS = 1_000_000
 """A second, in the unit of frames' times."""
 
 _ENDLESS = 1 << 62
 """Bytes that no output reaches, and that ffmpeg still reads as a number."""
-
-_SHORTEST_TURN_S = 0.05
-"""Least time between two looks at a clock that may stand still."""
-
-
-@dataclass(frozen=True)
-class Finished:
-    """What a run of ffmpeg left.
-
-    Attributes:
-        status: exit status; negative for a signal; None where it was ended at the time limit.
-        output: standard output.
-        messages: complaints on standard error, one a line, without addresses.
-        times: presentation times of the frames in the output, microseconds, growing; one may be there whose frame is
-            not.
-    """
-
-    status: int | None
-    output: bytes
-    messages: tuple[str, ...]
-    times: tuple[int, ...] = ()
 
 
 @lru_cache(maxsize=1)
@@ -87,92 +62,6 @@ def version() -> str:
     if not printed.startswith("ffmpeg version"):
         raise InputError(f"{executable()} is not ffmpeg; unset INTRAVID_FFMPEG or name a working one")
     return printed.splitlines()[0].split(" Copyright")[0]
-
-
-Clock = Callable[[], float]
-"""Seconds since any moment; one that stands still while ffmpeg waits for us charges only ffmpeg for its time."""
-
-
-def run(
-    command: list[str], *, limit_s: float, pass_fds: tuple[int, ...] = (), clock: Clock = time.monotonic
-) -> Finished:
-    """Run ffmpeg in its own process group; when the clock reaches the time limit the whole group is killed."""
-    process = subprocess.Popen(
-        [*_dies_with_its_parent(), *command],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        pass_fds=pass_fds,
-    )
-    try:
-        with _lock:
-            if _stopped:
-                raise KeyboardInterrupt
-            _running.add(process)
-        output, errors = _communicate(process, clock() + limit_s, clock)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        output, errors = process.communicate()
-        return Finished(None, output, _clean(errors))
-    except BaseException:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        raise
-    finally:
-        _running.discard(process)
-    return Finished(process.returncode, output, _clean(errors))
-
-
-def _communicate(process: subprocess.Popen[bytes], end: float, clock: Clock) -> tuple[bytes, bytes]:
-    """What a process writes until it ends; a clock that stood still gives it another turn."""
-    while True:
-        try:
-            return process.communicate(timeout=max(end - clock(), _SHORTEST_TURN_S))
-        except subprocess.TimeoutExpired:
-            if clock() >= end:
-                raise
-
-
-_running: set[subprocess.Popen[bytes]] = set()
-_lock = threading.RLock()  # a signal handler may come upon its own thread inside
-_stopped = False
-
-
-def is_stopped() -> bool:
-    """Whether `stop_all` was called."""
-    return _stopped
-
-
-def allow() -> None:
-    """Let ffmpeg be started again after `stop_all`."""
-    global _stopped
-    _stopped = False
-
-
-def stop_all() -> None:
-    """Kill what runs, and let nothing be started: threads that wait for theirs end at once."""
-    global _stopped
-    with _lock:
-        _stopped = True
-        for process in list(_running):
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-
-
-@lru_cache(maxsize=1)
-def _dies_with_its_parent() -> tuple[str, ...]:
-    """A program in front that has the kernel kill ffmpeg with us, also where we are killed; none where it is missing.
-
-    (The thread that started it counts as the parent; ours outlive what they start.)
-    """
-    program = shutil.which("setpriv") if sys.platform == "linux" else None
-    return (program, "--pdeathsig", "KILL", "--") if program else ()
-
-
-def _clean(errors: bytes) -> tuple[str, ...]:
-    lines = (line.strip() for line in errors.decode(errors="replace").splitlines())
-    return tuple(re.sub(r" @ 0x[0-9a-f]+", "", line) for line in lines if line)
 
 
 @dataclass(frozen=True)
@@ -237,7 +126,7 @@ def to_mp4(path: Path, picture: Picture, *, rate: Fraction, crf: int, group: int
         "bsf:v": f"setts=ts=N*{step}:duration={step}",
         "movflags": "+faststart", "f": "mp4",
     }  # fmt: skip
-    with tempfile.TemporaryFile() as target:
+    with _memory_file() as target:
         finished = _run(path, picture, options, target)
         target.seek(0)
         return replace(finished, output=target.read())
@@ -275,14 +164,30 @@ def _run(
     only: Sequence[int] | None = None,
     clock: Clock = time.monotonic,
 ) -> Finished:
-    """Run to standard output or into an open file, with the frames' times."""
-    with tempfile.TemporaryFile() as times:
+    """Run to standard output or into an open file, with the frames' times.
+
+    Raises:
+        RunError: where there was no room for the temporary files: that is no fault of the video.
+    """
+    with _memory_file() as times:
         fds = (times.fileno(),) if target is None else (times.fileno(), target.fileno())
         name = "pipe:1" if target is None else f"/proc/self/fd/{target.fileno()}"
         command = _command(path, picture, options, name, times_fd=times.fileno(), only=only)
         finished = run(command, limit_s=picture.limit_s, pass_fds=fds, clock=clock)
+        if any(os.strerror(errno.ENOSPC) in message for message in finished.messages):
+            raise RunError(
+                f"the disk is full: {tempfile.gettempdir()} has no room for the work on {path}. Free some space, or "
+                "name another folder by TMPDIR, and run the same command: it goes on with the missing shards."
+            )
         times.seek(0)
         return replace(finished, times=tuple(int(line) for line in times.read().split()))
+
+
+def _memory_file() -> IO[bytes]:
+    """A file that needs no disk, since a full one would be taken for a fault of the video."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("intravid"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def _command(

@@ -13,7 +13,8 @@ from types import TracebackType
 import numpy as np
 
 from data_process import ffmpeg
-from data_process.ffmpeg import Finished, Picture
+from data_process.ffmpeg import Picture
+from data_process.killable import Finished
 
 
 class GreyFrames:

@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from data_process.durable import write_durably
 from data_process.errors import InputError
 from data_process.frames import CODECS
 from data_process.id_table import IdTable
 from data_process.lmdb_pages import PageFormatError, ShardLayout, read_layout
 from data_process.records import PREFIX, RecordFormatError, RecordHeader, header_length, parse_header
-from data_process.shard_writer import META_KEY, list_shards, write_durably
+from data_process.shard_writer import META_KEY, list_shards
 
 INDEX_FORMAT = 1
 SPLITS = ("train", "val", "test")

@@ -8,6 +8,7 @@ from typing import Any
 from data_process import ffmpeg
 from data_process.records import RecordHeader
 from data_process.source import SourceVideo
+from data_process.source_file import describe_file
 
 TRANSIENT = frozenset({"timeout", "decoder_crash", "read_error"})
 """Codes that depend on the machine's state: tried again with a doubled limit, and by `--retry-quarantined`."""
@@ -19,7 +20,7 @@ class Stored:
 
     Attributes:
         header: as it will stand in the shard.
-        units: the JPEG frames.
+        units: as a record stores them.
         remarks: what a person should know of it, code to detail: ``degraded`` (the decoder complained or frames are
             missing), ``flat`` (hardly anything in the pictures), ``small``.
     """
@@ -45,7 +46,8 @@ class Quarantined:
         code: reason, one word.
         detail: what was seen, for a person.
         status: exit status of ffmpeg, negative for a signal.
-        frames: JPEGs received.
+        frames: received.
+        expected: frames that the header of the file announces, None where it does not tell.
         attempts: how often it was tried.
         seconds: time spent.
         facts: what the header of the file claims.
@@ -55,13 +57,13 @@ class Quarantined:
     detail: str
     status: int | None = None
     frames: int = 0
+    expected: int | None = None
     attempts: int = 1
     seconds: float = 0.0
     facts: dict[str, Any] = field(default_factory=dict)
 
     def report_rows(self, video: SourceVideo) -> list[dict[str, Any]]:
         """One row of the shard's report, with what is needed to look for the cause."""
-        stat = video.path.stat() if video.path.exists() else None
         row = {
             "id": video.id,
             "path": str(video.path),
@@ -69,10 +71,10 @@ class Quarantined:
             "code": self.code,
             "detail": self.detail,
             "frames": self.frames,
+            "expected": self.expected,
             "source": self.facts,
             "ffmpeg": ffmpeg.version(),
-            "bytes": stat.st_size if stat else None,
-            "mtime": stat.st_mtime if stat else None,
+            **describe_file(video.path),
             "status": self.status,
             "attempts": self.attempts,
             "seconds": round(self.seconds, 3),

@@ -8,9 +8,9 @@ from fractions import Fraction
 from pathlib import Path
 
 from data_process import ffmpeg
+from data_process.killable import Finished
 
 PROBE_LIMIT_S = 60.0
-_INDEX_BYTES = 4 << 20
 _NTSC_BASES = (24, 30, 48, 60, 120)
 
 
@@ -60,28 +60,18 @@ class StreamFacts:
         }
 
 
-def probe(path: Path) -> StreamFacts | tuple[str, ...]:
-    """Facts about the first video stream, or ffmpeg's complaints where it finds none."""
-    finished = ffmpeg.run(
-        [ffmpeg.executable(), "-nostdin", "-hide_banner", "-i", f"file:{path}"], limit_s=PROBE_LIMIT_S
-    )
-    if finished.status is None:
-        return (f"no answer within {PROBE_LIMIT_S:.0f} s",)
-    if finished.status < 0:
-        return (f"ffmpeg ended by signal {-finished.status}",)
-    facts = _parse_probe(finished.messages)
-    return facts if facts is not None else finished.messages
+def probe(path: Path, *, limit_factor: int = 1) -> StreamFacts | Finished:
+    """Facts about the first video stream, or how ffmpeg ended where it finds none.
 
-
-def is_encrypted(path: Path) -> bool:
-    """Whether an MP4 file says that its streams need a key (ISO/IEC 23001-7); ffmpeg decodes them to noise.
-
-    Looked for at both ends of the file, where its index stands.
+    Args:
+        path: the video.
+        limit_factor: of the time after which ffmpeg is killed.
     """
-    with path.open("rb") as file:
-        head = file.read(_INDEX_BYTES)
-        file.seek(-min(_INDEX_BYTES, file.seek(0, 2)), 2)
-        return re.search(rb"schm.{4}(cenc|cens|cbc1|cbcs)", head + file.read(), re.DOTALL) is not None
+    limit_s = limit_factor * PROBE_LIMIT_S
+    finished = ffmpeg.run([ffmpeg.executable(), "-nostdin", "-hide_banner", "-i", f"file:{path}"], limit_s=limit_s)
+    if finished.status is None or finished.status < 0:
+        return finished
+    return _parse_probe(finished.messages) or finished
 
 
 def _parse_probe(lines: tuple[str, ...]) -> StreamFacts | None:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data_process.shard_writer import list_shards, shard_name, write_durably
+from data_process.durable import write_durably
+from data_process.shard_writer import list_shards, shard_name
 
 MERGED_NAME = "quarantine.jsonl"
 

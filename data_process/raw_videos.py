@@ -20,7 +20,8 @@ from data_process.frames import RGB, EncodedFrames
 from data_process.outcome import Quarantined, Stored
 from data_process.records import VideoRecord
 from data_process.source import SourceRequest, SourceVideo, read_source
-from data_process.transcode import TranscodeConfig, transcode
+from data_process.transcode import transcode
+from data_process.transcode_config import TranscodeConfig
 
 _FRAMES_A_RUN = 1024
 """The times of more would not fit a command line."""

@@ -10,11 +10,12 @@ from typing import Any
 from data_process.build import is_finished
 from data_process.build_config import BuildSummary
 from data_process.build_plan import BuildPlan
+from data_process.durable import sweep_stale
 from data_process.index import write_index
 from data_process.progress import Progress, show_progress
 from data_process.quarantine import merge_reports, read_report, write_report
 from data_process.records import RecordHeader
-from data_process.shard_writer import ShardWriter, list_shards, read_meta, shard_name, sweep_stale
+from data_process.shard_writer import ShardWriter, list_shards, read_meta, shard_name
 
 Rewritten = tuple[RecordHeader, list[bytes], str]
 """Header and units of a record, and what a person should know of it (or nothing)."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import re
-import socket
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_process.durable import disk_full, is_disk_full, replace_durably, temporary_path
 from data_process.errors import RunError
 from data_process.lmdb_pages import PageFormatError, read_layout
 from data_process.records import PREFIX, RecordFormatError, RecordHeader, describe_units, header_length, pack_record
@@ -22,7 +21,6 @@ SHARD_PATTERN = re.compile(r"shard-(\d{6})\.lmdb")
 _MAP_SIZE = 256 << 30
 _COMMIT_BYTES = 64 << 20
 _PROBE_BYTES = 1 << 20
-_FOREIGN_TMP_AGE_S = 24 * 3600.0
 
 
 def shard_name(number: int) -> str:
@@ -48,7 +46,7 @@ class ShardWriter:
     def __init__(self, root: Path, number: int, *, settings_digest: str = "", tool: str = "") -> None:
         self._final = root / shard_name(number)
         self._number, self._settings_digest, self._tool = number, settings_digest, tool
-        self._tmp = root / f"{self._final.name}.tmp.{socket.gethostname()}.{os.getpid()}"
+        self._tmp = temporary_path(self._final)
         self._records, self._uncommitted, self._bytes = 0, 0, 0
 
     def __enter__(self) -> ShardWriter:
@@ -89,20 +87,31 @@ class ShardWriter:
             if error is None:
                 self._publish()
         except Exception as failure:
-            if self._is_for_lack_of_space(failure):
-                raise _disk_full(self._final) from failure
+            self._explain(failure)
             raise
         else:
-            if error is not None and self._is_for_lack_of_space(error):
-                raise _disk_full(self._final) from error
+            if error is not None:
+                self._explain(error)
         finally:
             # Without effect where publishing went well; both may come after a commit that failed.
             self._txn.abort()
             self._env.close()
             self._tmp.unlink(missing_ok=True)
 
+    def _explain(self, error: BaseException) -> None:
+        """Raise what a person can act upon, where the disk is the reason."""
+        import lmdb
+
+        if self._is_for_lack_of_space(error):
+            raise disk_full(self._final) from error
+        if isinstance(error, lmdb.Error):
+            raise RunError(
+                f"{self._final} could not be written ({error}) and was removed again, finished shards are kept. See to "
+                "the disk and run the same command: it goes on with the missing shards."
+            ) from error
+
     def _is_for_lack_of_space(self, error: BaseException) -> bool:
-        if _is_disk_full(error):
+        if is_disk_full(error):
             return True
         if os.strerror(errno.EIO) not in str(error):
             return False
@@ -112,7 +121,7 @@ class ShardWriter:
                 size = os.fstat(file.fileno()).st_size
                 os.posix_fallocate(file.fileno(), size, max(self._uncommitted, _PROBE_BYTES))
         except OSError as refusal:
-            return _is_disk_full(refusal)
+            return is_disk_full(refusal)
         return False
 
     def _publish(self) -> None:
@@ -147,35 +156,6 @@ class ShardWriter:
             )
 
 
-def replace_durably(tmp: Path, final: Path) -> None:
-    """Rename a finished file into place so that after a power loss it is complete or absent."""
-    _fsync(tmp)
-    tmp.replace(final)
-    _fsync(final.parent)
-
-
-def _fsync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a small file whole or not at all."""
-    tmp = path.with_name(f"{path.name}.tmp.{socket.gethostname()}.{os.getpid()}")
-    try:
-        tmp.write_bytes(data)
-        replace_durably(tmp, path)
-    except OSError as error:
-        if _is_disk_full(error):
-            raise _disk_full(path) from error
-        raise
-    finally:
-        tmp.unlink(missing_ok=True)
-
-
 def read_meta(path: Path) -> dict[str, Any]:
     """The shard's own `~meta` record, found without opening an LMDB environment.
 
@@ -193,55 +173,6 @@ def read_meta(path: Path) -> dict[str, Any]:
             return dict(msgpack.unpackb(os.pread(file.fileno(), length, offset)))
         except (ValueError, TypeError) as error:
             raise PageFormatError(f"its ~meta record is damaged ({error})") from None
-
-
-def sweep_stale(root: Path) -> list[Path]:
-    """Remove temporaries of dead processes on this host, and of other hosts if older than a day; the removed paths."""
-    removed = []
-    for path in root.glob("*.tmp.*.*"):
-        match = re.fullmatch(r".+\.tmp\.(.+)\.(\d+)", path.name)
-        if match is None:
-            continue
-        host, pid = match[1], int(match[2])
-        stale = not _is_alive(pid) if host == socket.gethostname() else _age_s(path) > _FOREIGN_TMP_AGE_S
-        if stale:
-            path.unlink(missing_ok=True)
-            removed.append(path)
-    return removed
-
-
-def _age_s(path: Path) -> float:
-    try:
-        return time.time() - path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    try:
-        # A process that was killed and that nobody waited for has a number still, but nothing else.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return True
-
-
-def _is_disk_full(error: BaseException) -> bool:
-    # LMDB's errors carry the system's text only. A spent quota is how a full disk looks on a shared file system.
-    full = (errno.ENOSPC, errno.EDQUOT)
-    return getattr(error, "errno", None) in full or any(os.strerror(code) in str(error) for code in full)
-
-
-def _disk_full(path: Path) -> RunError:
-    return RunError(
-        f"the disk is full: {path} could not be written and was removed again, finished shards are kept. "
-        "Free some space and run the same command: it goes on with the missing shards."
-    )
 
 
 def write_dataset(

@@ -13,10 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from data_process.durable import replace_durably
 from data_process.errors import InputError, RunError
 from data_process.index import read_index
 from data_process.progress import show_progress
-from data_process.shard_writer import list_shards, replace_durably
+from data_process.shard_writer import list_shards
 
 _CHUNK = 8 << 20
 _THREADS = 4

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launch.array import array_task
+from launch.array import parse_with_task
 from launch.names import read_classes, read_names
 
 if TYPE_CHECKING:
-    from data_process.transcode import FlowConfig
+    from data_process.transcode_config import FlowConfig
 
 EXAMPLE = """\
 example:
@@ -60,10 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="of the order of the videos (0)")
     parser.add_argument("--jobs", type=int, default=0, help="ffmpeg processes side by side (one a core)")
     parser.add_argument("--processes", type=int, default=0, help="writing processes (one for every 16 jobs)")
-    parser.add_argument("--log-json", action="store_true", help="tell shards and the end as JSON lines")
-    task, tasks = array_task(os.environ)
-    parser.add_argument("--task", type=int, default=task, help="number of this task, from 0 (SLURM array or 0)")
-    parser.add_argument("--tasks", type=int, default=tasks, help="number of tasks (SLURM array or 1)")
+    parser.add_argument("--log-json", action="store_true", help="JSON lines on standard error, in the place of text")
     return parser
 
 
@@ -75,15 +71,12 @@ def _datasets() -> str:
 
 def main(arguments: list[str]) -> int:
     """Run the command."""
-    given = _parser().parse_args(arguments)
+    given = parse_with_task(_parser(), arguments)
     from data_process.build import build
     from data_process.build_config import BuildConfig
-    from data_process.errors import InputError
     from data_process.source import SourceRequest
-    from data_process.transcode import TranscodeConfig
+    from data_process.transcode_config import TranscodeConfig
 
-    if given.modality == "flow" and given.codec:
-        raise InputError(f"--codec {given.codec} is for frames; --modality flow has a way of its own: leave it out")
     config = BuildConfig(
         transcode=TranscodeConfig(
             short_side=given.short_side,
@@ -119,7 +112,7 @@ def main(arguments: list[str]) -> int:
 def _flow_config(given: argparse.Namespace) -> FlowConfig:
     """How flow is computed; options of the other modality would be without effect, so they are refused."""
     from data_process.errors import InputError
-    from data_process.transcode import FlowConfig
+    from data_process.transcode_config import FlowConfig
 
     if given.modality == "flow":
         if given.codec is not None:

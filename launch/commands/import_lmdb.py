@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
-from launch.array import array_task
+from launch.array import parse_with_task
 from launch.names import read_classes
 
 EXAMPLE = """\
@@ -40,10 +39,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--max-bad", type=float, default=0.01, help="share left out beyond which exit status is 1 (0.01)"
     )
-    task, tasks = array_task(os.environ)
-    parser.add_argument("--task", type=int, default=task, help="number of this task, from 0 (SLURM array or 0)")
-    parser.add_argument("--tasks", type=int, default=tasks, help="number of tasks (SLURM array or 1)")
-    given = parser.parse_args(arguments)
+    given = parse_with_task(parser, arguments)
     from data_process.import_lmdb import ImportConfig, import_lmdb
 
     config = ImportConfig(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
-from launch.array import array_task
+from launch.array import parse_with_task
 from launch.names import read_names
 
 
@@ -25,10 +24,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--only", type=Path, metavar="FILE", help="keep only the videos with these ids, one a line")
     parser.add_argument("--without", type=Path, metavar="FILE", help="leave out the videos with these ids")
     parser.add_argument("--videos-per-shard", type=int, help="64 for sets up to 4,096 videos, 512 beyond")
-    task, tasks = array_task(os.environ)
-    parser.add_argument("--task", type=int, default=task, help="number of this task, from 0 (SLURM array or 0)")
-    parser.add_argument("--tasks", type=int, default=tasks, help="number of tasks (SLURM array or 1)")
-    given = parser.parse_args(arguments)
+    given = parse_with_task(parser, arguments)
     from data_process.repack import RepackConfig, repack
 
     config = RepackConfig(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
-from launch.array import array_task
+from launch.array import parse_with_task
 
 EXAMPLE = """\
 example:
@@ -30,10 +29,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--every", type=int, default=16, metavar="K", help="level 4 decodes every k-th frame (16)")
     parser.add_argument("--jobs", type=int, default=0, help="shards checked side by side (one a core)")
     parser.add_argument("--move-damaged", action="store_true", help="move damaged shards to ROOT/damaged")
-    task, tasks = array_task(os.environ)
-    parser.add_argument("--task", type=int, default=task, help="number of this task, from 0 (SLURM array or 0)")
-    parser.add_argument("--tasks", type=int, default=tasks, help="number of tasks (SLURM array or 1)")
-    given = parser.parse_args(arguments)
+    given = parse_with_task(parser, arguments)
     from data_process.verify import LEVELS, VerifyConfig, move_damaged, verify
 
     config = VerifyConfig(given.level, given.every, given.jobs, given.task, given.tasks)

@@ -17,7 +17,7 @@ from data_process.outcome import Quarantined
 from data_process.quarantine import read_json_lines
 from data_process.shards import ShardSet
 from data_process.source import SourceRequest
-from data_process.transcode import TranscodeConfig
+from data_process.transcode_config import TranscodeConfig
 from data_process.verify import VerifyConfig, move_damaged, verify
 from tests.full_disk import small_disk
 from tests.sample_videos import write_video

@@ -13,7 +13,7 @@ from data_process.errors import InputError
 from data_process.quarantine import read_json_lines
 from data_process.shards import ShardSet
 from data_process.source import SourceRequest
-from data_process.transcode import TranscodeConfig
+from data_process.transcode_config import TranscodeConfig
 from data_process.verify import VerifyConfig, verify
 from tests.sample_videos import write_video
 

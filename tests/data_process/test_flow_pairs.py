@@ -12,7 +12,7 @@ from data_process.flow_pairs import pair_flow
 from data_process.shard_writer import write_dataset
 from data_process.shards import ShardSet
 from data_process.source import SourceRequest
-from data_process.transcode import TranscodeConfig
+from data_process.transcode_config import TranscodeConfig
 from tests.sample_videos import write_video
 
 UNIT = b"\xff\xd8 any \xff\xd9"

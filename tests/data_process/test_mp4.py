@@ -15,7 +15,8 @@ from data_process.mp4 import GROUP, StreamError, count_frames, decode_stream
 from data_process.outcome import Quarantined, Stored
 from data_process.records import VideoRecord
 from data_process.source import SourceVideo
-from data_process.transcode import TranscodeConfig, transcode
+from data_process.transcode import transcode
+from data_process.transcode_config import TranscodeConfig
 from tests.sample_videos import write_video
 
 av = pytest.importorskip("av", reason="PyAV (the extra `video`) is not installed")

@@ -12,7 +12,8 @@ from data_process.optical_flow import SMALLEST_SIDE, flow_function, flow_units, 
 from data_process.outcome import Quarantined, Stored
 from data_process.records import VideoRecord
 from data_process.source import SourceVideo
-from data_process.transcode import FlowConfig, TranscodeConfig, settings_of, transcode
+from data_process.transcode import transcode
+from data_process.transcode_config import FlowConfig, TranscodeConfig, settings_of
 from tests.sample_videos import drifting, write_video
 
 pytest.importorskip("cv2", reason="OpenCV (the extra `flow`) is not installed")

@@ -21,7 +21,8 @@ from data_process.outcome import Stored
 from data_process.raw_videos import RawVideos, find_raw_videos
 from data_process.records import VideoRecord
 from data_process.source import SourceVideo
-from data_process.transcode import TranscodeConfig, transcode
+from data_process.transcode import transcode
+from data_process.transcode_config import TranscodeConfig
 from tests.sample_videos import write_video
 
 FRAMES = 40

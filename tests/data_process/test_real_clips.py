@@ -17,7 +17,7 @@ from data_process.build_config import BuildConfig
 from data_process.quarantine import read_json_lines
 from data_process.shards import ShardSet
 from data_process.source import SourceRequest
-from data_process.transcode import TranscodeConfig
+from data_process.transcode_config import TranscodeConfig
 from data_process.verify import VerifyConfig, verify
 
 CLIPS = Path(__file__).resolve().parents[3] / "shared" / "data" / "clips"

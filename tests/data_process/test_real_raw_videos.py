@@ -14,7 +14,8 @@ from data_process.frames import RGB, EncodedFrames
 from data_process.outcome import Stored
 from data_process.raw_videos import RawVideos
 from data_process.source import SourceVideo
-from data_process.transcode import TranscodeConfig, transcode
+from data_process.transcode import transcode
+from data_process.transcode_config import TranscodeConfig
 
 CLIPS = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "clips"
 pytestmark = pytest.mark.skipif(not CLIPS.is_dir(), reason="real videos are not here (../shared/data/clips)")

@@ -9,10 +9,11 @@ import msgpack
 import pytest
 
 from data_process import shard_writer
+from data_process.durable import sweep_stale, write_durably
 from data_process.errors import RunError
 from data_process.lmdb_pages import PageFormatError, read_layout
 from data_process.records import RecordHeader, describe_units, parse_header
-from data_process.shard_writer import ShardWriter, list_shards, read_meta, sweep_stale, write_durably
+from data_process.shard_writer import ShardWriter, list_shards, read_meta
 from tests.full_disk import small_disk
 from tests.sample_videos import jpegs, small_dataset
 
@@ -126,5 +127,7 @@ def test_a_small_file_on_a_full_disk_leaves_the_old_one(tmp_path):
 
 
 def test_other_disk_errors_are_not_called_a_full_disk(tmp_path):
-    with pytest.raises(lmdb.Error, match="Input/output error"):
+    with pytest.raises(RunError, match=r"Input/output error.*See to the disk and run the same command") as failed:
         write_shard(tmp_path, [], ending=lmdb.Error("mdb_txn_commit: Input/output error"))
+    assert "full" not in str(failed.value)
+    assert not list(tmp_path.iterdir())

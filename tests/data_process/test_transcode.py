@@ -11,12 +11,13 @@ from PIL import Image
 from data_process import ffmpeg
 from data_process.decoding import decode
 from data_process.errors import InputError
-from data_process.ffmpeg import Finished
 from data_process.frames import EncodedFrames
+from data_process.killable import Finished
 from data_process.outcome import Quarantined, Stored
 from data_process.probe import probe
 from data_process.source import SourceVideo
-from data_process.transcode import TranscodeConfig, transcode
+from data_process.transcode import transcode
+from data_process.transcode_config import TranscodeConfig
 from tests.sample_videos import pictures, write_video
 
 
@@ -179,7 +180,7 @@ def test_what_cannot_be_stored_is_left_out_with_its_reason(tmp_path, code, make)
 def test_a_header_that_claims_too_many_pixels_is_not_decoded(tmp_path, monkeypatch, claim):
     path = write_video(tmp_path / "x.mp4")
     claimed = replace(probe(path), **claim)
-    monkeypatch.setattr("data_process.transcode.probe", lambda path: claimed)
+    monkeypatch.setattr("data_process.transcode.probe", lambda path, **_: claimed)
     monkeypatch.setattr(ffmpeg, "to_jpegs", lambda *args, **options: pytest.fail("it was decoded"))
     assert outcome_of(path).code == "bad_size"
 
@@ -188,7 +189,7 @@ def test_a_header_that_is_wrong_about_the_rate_is_found_out(tmp_path, monkeypatc
     path = write_video(tmp_path / "x.mp4", frames=40, fps=60)
     expected = outcome_of(path)
     claimed = replace(probe(path), rate=Fraction(25))
-    monkeypatch.setattr("data_process.transcode.probe", lambda path: claimed)
+    monkeypatch.setattr("data_process.transcode.probe", lambda path, **_: claimed)
     outcome = outcome_of(path)
     assert outcome.units == expected.units
     assert (outcome.header.num_frames, outcome.header.fps) == (20, (30, 1))

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from data_process.outcome import Stored
 from data_process.source import SourceVideo
-from data_process.transcode import Stored, TranscodeConfig, transcode
+from data_process.transcode import transcode
+from data_process.transcode_config import TranscodeConfig
 from pipelines.host import HostExecutor
 from pipelines.plan import OPERATIONS, ClipFormat
 from pipelines.source import PlannedBatch, plan_batch

@@ -13,7 +13,7 @@ from data_process.build_config import BuildConfig
 from data_process.records import VideoRecord
 from data_process.shards import ShardSet
 from data_process.source import SourceRequest
-from data_process.transcode import FlowConfig, TranscodeConfig
+from data_process.transcode_config import FlowConfig, TranscodeConfig
 from pipelines.host import HostExecutor
 from pipelines.plan import Box, ClipFormat, ClipPlan, Modality, Photometric, SamplePlan
 from pipelines.source import plan_batch

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from data_process.source import SourceVideo
-from data_process.transcode import Stored, TranscodeConfig, transcode
+from data_process.transcode import Stored, transcode
+from data_process.transcode_config import TranscodeConfig
 from models.planners.overlap import OverlapPlanner
 from models.planners.segments import SegmentPlanner
 from models.planners.single_clip import BankPlanner, ClipDraw

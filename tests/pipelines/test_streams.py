@@ -16,7 +16,8 @@ from data_process.outcome import Stored
 from data_process.raw_videos import RawVideos
 from data_process.records import VideoRecord
 from data_process.source import SourceVideo
-from data_process.transcode import TranscodeConfig, transcode
+from data_process.transcode import transcode
+from data_process.transcode_config import TranscodeConfig
 from pipelines.host import HostExecutor
 from pipelines.pixels import cut_clip
 from pipelines.plan import OPERATIONS

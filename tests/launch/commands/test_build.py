@@ -6,7 +6,6 @@ import sys
 import pytest
 
 from data_process.shards import ShardSet
-from launch.array import array_task
 from launch.cli import main
 from tests.full_disk import small_disk
 from tests.sample_videos import small_dataset, write_video
@@ -186,19 +185,6 @@ def test_help_shows_an_example(capsys, command):
     assert f"intravid {command} " in capsys.readouterr().out.split("example:")[1]
 
 
-@pytest.mark.parametrize(
-    ("environment", "expected"),
-    [
-        ({}, (0, 1)),
-        ({"ID": "3", "MIN": "0", "COUNT": "8", "STEP": "1"}, (3, 8)),
-        ({"ID": "8", "MIN": "1", "COUNT": "8", "STEP": "1"}, (7, 8)),
-        ({"ID": "6", "MIN": "0", "COUNT": "4", "STEP": "2"}, (3, 4)),
-    ],
-)
-def test_slurm_arrays_number_the_tasks_from_0(environment, expected):
-    assert array_task({f"SLURM_ARRAY_TASK_{name}": value for name, value in environment.items()}) == expected
-
-
 def test_listed_videos_that_are_missing_are_counted_and_written_down(tmp_path, capsys):
     write_video(tmp_path / "videos" / "run" / "0wR5jVB-WPk.mp4")
     (tmp_path / "k.csv").write_text(
@@ -234,9 +220,3 @@ def test_a_subset_and_a_split_of_annotations_are_taken(tmp_path, capsys):
     assert main([*words, "--subset", str(tmp_path / "ids.txt")]) == 0
     assert "2 ok" in capsys.readouterr().out
     assert {record.id for record in ShardSet(tmp_path / "out", split="test")} == {"run/a", "run/c"}
-
-
-def test_flow_has_no_other_codec(tmp_path, capsys):
-    words = ["build", str(tmp_path), str(tmp_path / "out"), "--modality", "flow", "--codec", "mp4"]
-    assert main(words) == 2
-    assert "--codec mp4 is for frames" in capsys.readouterr().err
