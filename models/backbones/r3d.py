@@ -41,9 +41,9 @@ class R3D(Backbone):
             )
         )
 
-    def forward(self, clips: Tensor) -> Tensor:
-        """Feature map (B, 8 width, t, h, w) of clips (B, 3, T, H, W), after a ReLU."""
-        return self.stages(self.stem(clips))
+    def parts(self) -> Sequence[nn.Module]:
+        """The stem and the four stages."""
+        return self.stem, *self.stages
 
 
 class ResidualBlock(nn.Module):
@@ -83,10 +83,10 @@ _BLOCK_PARTS = {
 }
 
 
-def original_key(key: str) -> str:
+def iic_key(key: str) -> str:
     """Name that IIC's release gives to an entry of this network's state dict.
 
-    >>> original_key("stages.1.0.shortcut.0.weight")
+    >>> iic_key("stages.1.0.shortcut.0.weight")
     'conv3.block1.downsampleconv.temporal_spatial_conv.weight'
     """
     module, _, tensor = key.rpartition(".")
@@ -95,3 +95,6 @@ def original_key(key: str) -> str:
     _, stage, block, part = module.split(".", 3)
     place = "block1" if block == "0" else f"blocks.{int(block) - 1}"
     return f"conv{int(stage) + 2}.{place}.{_BLOCK_PARTS[part]}.{tensor}"
+
+
+LAYOUTS = {"iic": iic_key}

@@ -112,8 +112,8 @@ class Plain(Backbone):
         self.out_dim = 6
         self.conv = nn.Conv3d(3, 6, 3, stride=2, padding=1)
 
-    def forward(self, clips):
-        return self.conv(clips).relu()
+    def parts(self):
+        return self.conv, nn.ReLU()
 
 
 def _method():

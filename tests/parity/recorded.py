@@ -96,7 +96,7 @@ def make_backbone(module, *, out_dim: int, state_keys: list[str]) -> Backbone:
     if backbone.out_dim != out_dim:
         backbone = kind(**settings, width=64 * out_dim // backbone.out_dim)
     state = {
-        key: torch.from_numpy(filled(module.original_key(key), value.shape))
+        key: torch.from_numpy(filled(module.LAYOUTS["iic"](key), value.shape))
         for key, value in backbone.state_dict().items()
     }
     backbone.load_state_dict(state)

@@ -41,7 +41,7 @@ class RecordedFeatures(Backbone):
         super().__init__()
         self.out_dim, self.queue = out_dim, []
 
-    def forward(self, clips):
+    def parts(self):
         raise AssertionError("only pooled features are recorded")
 
     def pooled(self, clips):
@@ -107,7 +107,7 @@ def test_backbone_gives_the_recorded_features(path):
     out_dim = z[f"{cases[0]}_feat_f32"].shape[1]
     backbone = make_backbone(module, out_dim=out_dim, state_keys=list(z["state_keys"]))
     assert sum(p.numel() for p in backbone.parameters()) == int(z["num_params_backbone"])
-    originals = {module.original_key(key): value for key, value in backbone.state_dict().items()}
+    originals = {module.LAYOUTS["iic"](key): value for key, value in backbone.state_dict().items()}
     assert set(originals) == set(z["state_keys"].tolist())
     for key, crc in zip(z["state_keys"], z.get("state_crc", []), strict=False):
         if not key.endswith("num_batches_tracked"):
@@ -176,7 +176,7 @@ def test_three_training_steps_are_those_of_the_release(path):
     optimizer = torch.optim.SGD(
         method.parameters(), lr=float(z["lr"]), momentum=float(z["momentum"]), weight_decay=float(z["weight_decay"])
     )
-    by_original = {module.original_key(key): value for key, value in backbone.named_parameters()}
+    by_original = {module.LAYOUTS["iic"](key): value for key, value in backbone.named_parameters()}
     parameters = [by_original[str(key)] for key in z["param_names"]]
     plan_name = "intra_frame" if str(z["neg"]) == "repeat" else "intra_order"
     step = 0
@@ -202,7 +202,7 @@ def test_three_training_steps_are_those_of_the_release(path):
     np.testing.assert_allclose(norms, z["final_paramnorm_f64"], **FLOAT64_NETWORK)
     heads = np.stack([p.detach().flatten()[:4].numpy() for p in parameters])
     np.testing.assert_allclose(heads, z["final_paramhead_f64"], **FLOAT64_NETWORK)
-    buffers = {module.original_key(key): value for key, value in backbone.state_dict().items()}
+    buffers = {module.LAYOUTS["iic"](key): value for key, value in backbone.state_dict().items()}
     means = [float(buffers[str(key)].norm()) for key in z["bn_mean_keys"]]
     np.testing.assert_allclose(means, z["final_bn_mean_norm_f64"], **FLOAT64_NETWORK)
     counts = [int(value) for key, value in buffers.items() if key.endswith("num_batches_tracked")]
