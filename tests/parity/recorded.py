@@ -47,12 +47,17 @@ def name(path: Path) -> str:
 
 
 def recorded_input(shape: tuple[int, ...], seed: int) -> torch.Tensor:
-    """The clip that was fed, (N, C, T, H, W) float32."""
+    """The clip that was fed to IIC's networks, (N, C, T, H, W) float32 in 0..1."""
     return torch.from_numpy(np.random.RandomState(seed).uniform(0, 1, size=shape).astype(np.float32))
 
 
+def normal_input(shape: tuple[int, ...], seed: int) -> torch.Tensor:
+    """The clip that was fed to the networks of VTDL, DualVar and CSTP, (N, C, T, H, W) float32."""
+    return torch.from_numpy(np.random.RandomState(seed).standard_normal(shape).astype(np.float32))
+
+
 def filled(key: str, shape: torch.Size) -> np.ndarray:
-    """Value of a state entry under its original key (README, "Key-addressed initialisation")."""
+    """Value of a state entry under its original key, for IIC and VTDL (README, "Key-addressed initialisation")."""
     if key.endswith("num_batches_tracked"):
         return np.zeros(tuple(shape), dtype=np.int64)
     rs = np.random.RandomState(zlib.crc32(key.encode()))
@@ -68,6 +73,22 @@ def filled(key: str, shape: torch.Size) -> np.ndarray:
     else:
         z = 0.05 * z
     return z.astype(np.float32)
+
+
+def filled_log_variance(key: str, shape: torch.Size) -> np.ndarray:
+    """Value of a state entry under its original key, for DualVar and CSTP (README, "Deterministic fill")."""
+    if key.endswith("num_batches_tracked"):
+        return np.zeros(tuple(shape), dtype=np.int64)
+    n = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(tuple(shape))
+    if key.endswith("running_var"):
+        value = np.exp(0.2 * n)
+    elif len(shape) >= 2:
+        value = n * np.sqrt(2 / np.prod(shape[1:]))
+    elif key.endswith("weight"):
+        value = 1 + 0.1 * n
+    else:
+        value = 0.1 * n
+    return np.asarray(value, dtype=np.float32)
 
 
 def backbone_module(stem: str):
