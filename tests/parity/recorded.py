@@ -6,6 +6,7 @@ Files are looked for under $INTRAVID_VECTORS, else in `../shared/reference/vecto
 
 import importlib
 import inspect
+import json
 import os
 import re
 import zlib
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from models.backbone import Backbone
@@ -40,6 +42,33 @@ def load(path: Path) -> dict[str, np.ndarray]:
     """All arrays of a file."""
     with np.load(path) as arrays:
         return dict(arrays)
+
+
+def outputs_of(method: str) -> list[dict[str, np.ndarray]]:
+    """Recorded feature maps of DualVar's or CSTP's networks; a test skips without them."""
+    paths = sorted((vectors_root() / method).glob("backbones*.npz"))
+    if not paths:
+        pytest.skip(f"backbones.npz of {method} was recorded elsewhere: INTRAVID_VECTORS names the folder")
+    return [load(path) for path in paths]
+
+
+def keys_of(method: str) -> dict[str, dict]:
+    """What `keys.json` says of DualVar's or CSTP's networks, by name; a test skips without it."""
+    path = vectors_root() / method / "keys.json"
+    if not path.is_file():
+        pytest.skip(f"keys.json of {method} was recorded elsewhere: INTRAVID_VECTORS names the folder")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def shapes_below(entries: list[tuple[str, list[int]]], prefix: str = "") -> dict[str, tuple[int, ...]]:
+    """Shapes by name of those entries whose name begins with a prefix, without it."""
+    return {key.removeprefix(prefix): tuple(shape) for key, shape in entries if key.startswith(prefix)}
+
+
+def near(ours: np.ndarray, theirs: np.ndarray) -> None:
+    """Fails unless all values are within 1e-4 of the largest, as the READMEs of DualVar and CSTP ask."""
+    assert ours.shape == theirs.shape
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())
 
 
 def name(path: Path) -> str:
