@@ -1,4 +1,4 @@
-"""How the first weights of the backbones are drawn, now and in the releases of CSTP and VTDL."""
+"""How the first weights of backbones are drawn, by us and by the releases of CSTP and VTDL."""
 
 from __future__ import annotations
 
