@@ -106,10 +106,10 @@ def stages_of(backbone, original, state_keys, places, clips):
     return taken
 
 
-def linear(key, inputs, outputs):
-    """A linear layer under its original key, filled as it was recorded."""
-    layer = nn.Linear(inputs, outputs)
-    layer.load_state_dict({t: torch.from_numpy(filled(f"{key}.{t}", v.shape)) for t, v in layer.state_dict().items()})
+def filled_as(key, layer, fill=filled):
+    """A layer filled as it was recorded under its original key."""
+    values = {f"{key}.{tensor}": value for tensor, value in layer.state_dict().items()}
+    layer.load_state_dict({k.removeprefix(f"{key}."): torch.from_numpy(fill(k, v.shape)) for k, v in values.items()})
     return layer
 
 
@@ -141,7 +141,9 @@ def test_features_are_those_of_vtdl(path):
     module = VTDL[network_name(path)]
     keys = z["state_keys"].tolist()
     heads = {
-        key: linear(key, 512, size) for key, size in (("id_head.2", 128), ("cls_head.2", 200)) if f"{key}.bias" in keys
+        key: filled_as(key, nn.Linear(512, size))
+        for key, size in (("id_head.2", 128), ("cls_head.2", 200))
+        if f"{key}.bias" in keys
     }
     backbone = make_backbone(module, out_dim=512, state_keys=keys, layout="vtdl")
     modules = nn.ModuleList([backbone, *heads.values()])
@@ -222,13 +224,7 @@ def test_keys_and_features_are_those_of_cstp(network):
     module = CSTP[network]
     online = listed(keys["state_dict_without_target_net"], "online_net.")
     theirs = {key: shape for key, shape in online.items() if not key.startswith("project.")}
-    backbone = make_backbone(
-        module,
-        out_dim=512,
-        state_keys=list(theirs),
-        layout="cstp",
-        fill=lambda key, shape: filled_log_variance(f"online_net.{key}", shape),
-    ).eval()
+    backbone = cstp_online(module, list(theirs)).eval()
     assert shapes(backbone, module.LAYOUTS["cstp"]) == theirs
     head = cstp_classifier(set(listed(keys["classifier_extra_keys"])), classes=101).eval()
     assert sum(p.numel() for p in nn.ModuleList([backbone, head]).parameters()) == keys["classifier_params_101"]
@@ -239,13 +235,59 @@ def test_keys_and_features_are_those_of_cstp(network):
             near(head(unit).numpy(), z[f"{network}_ft_logits"])
 
 
+def cstp_online(module, state_keys):
+    """A backbone as CSTP's online network holds it; for fine-tuning, too."""
+
+    def fill(key, shape):
+        return filled_log_variance(f"online_net.{key}", shape)
+
+    return make_backbone(module, out_dim=512, state_keys=state_keys, layout="cstp", fill=fill)
+
+
 def cstp_classifier(keys, *, classes):
     """Batch norm and linear layer under two original names, of which the batch norm's has statistics."""
     modules = {key.rpartition(".")[0] for key in keys}
     (norm,) = (module for module in modules if f"{module}.running_var" in keys)
     (last,) = modules - {norm}
-    head = nn.Sequential(nn.BatchNorm1d(512), nn.Linear(512, classes))
-    for layer, module in zip(head, (norm, last), strict=True):
-        values = {t: filled_log_variance(f"{module}.{t}", value.shape) for t, value in layer.state_dict().items()}
-        layer.load_state_dict({t: torch.from_numpy(value) for t, value in values.items()})
-    return head
+    return nn.Sequential(
+        filled_as(norm, nn.BatchNorm1d(512), filled_log_variance),
+        filled_as(last, nn.Linear(512, classes), filled_log_variance),
+    )
+
+
+@pytest.mark.parametrize("network", CSTP)
+def test_predictions_in_training_are_those_of_cstp(network):
+    path = vectors_root() / "cstp" / "losses.npz"
+    z = load(path) if path.is_file() else {}
+    if f"full_{network}_x_shape" not in z:
+        pytest.skip(f"no training step of {network} is recorded: INTRAVID_VECTORS names the folder")
+    entries = keys_of("cstp")[network]["state_dict_without_target_net"]
+    online = cstp_online(CSTP[network], list(listed(entries, "online_net."))).train()
+    spatial, temporal, playback, rotation = (
+        cstp_head(entries, name).train() for name in ("overlap_spa", "overlap_tem", "pb_cls", "rotate_cls")
+    )
+    shape = tuple(z[f"full_{network}_x_shape"])
+    with torch.no_grad():
+        first, second = (online.pooled(normal_input(shape, int(z[seed]))) for seed in ("seed_x1", "seed_x2"))
+        both = torch.cat([first, second], dim=1)
+        ours = {
+            "spa": spatial(both),
+            "tem": temporal(both),
+            "pb1": playback(first),
+            "pb2": playback(second),
+            "rot1": rotation(first),
+            "rot2": rotation(second),
+        }
+    for task, prediction in ours.items():
+        theirs = z[f"full_{network}_pred_{task}"]
+        np.testing.assert_allclose(prediction, theirs, rtol=1e-3, atol=1e-3 * np.abs(theirs).max(), err_msg=task)
+
+
+def cstp_head(entries, key):
+    """A head from its listed shapes: one linear layer, or two with batch norm and ReLU between."""
+    listing = listed(entries, f"{key}.")
+    if "weight" in listing:
+        return filled_as(key, nn.Linear(*reversed(listing["weight"])), filled_log_variance)
+    inner, outer = listing["0.weight"], listing["3.weight"]
+    layers = nn.Linear(*reversed(inner)), nn.BatchNorm1d(inner[0]), nn.ReLU(), nn.Linear(*reversed(outer))
+    return filled_as(key, nn.Sequential(*layers), filled_log_variance)
