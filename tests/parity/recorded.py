@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from models.backbone import Backbone
 
@@ -121,6 +122,16 @@ def filled_log_variance(key: str, shape: torch.Size) -> np.ndarray:
     return np.asarray(value, dtype=np.float32)
 
 
+Fill = Callable[[str, torch.Size], np.ndarray]
+
+
+def filled_as(key: str, module: nn.Module, fill: Fill = filled) -> nn.Module:
+    """The module with the values that it was recorded with under its original name."""
+    entries = module.state_dict().items()
+    module.load_state_dict({entry: torch.from_numpy(fill(f"{key}.{entry}", value.shape)) for entry, value in entries})
+    return module
+
+
 def backbone_module(stem: str):
     """Module of `models.backbones` that a recorded name begins with, underscores apart; None where there is none."""
     files = {path.stem.replace("_", ""): path.stem for path in (_REPOSITORY / "models" / "backbones").glob("[!_]*.py")}
@@ -129,9 +140,6 @@ def backbone_module(stem: str):
         if candidate := files.get("".join(words[:count])):
             return importlib.import_module(f"models.backbones.{candidate}")
     return None
-
-
-Fill = Callable[[str, torch.Size], np.ndarray]
 
 
 def make_backbone(module, *, out_dim: int, state_keys: list[str], layout: str = "iic", fill: Fill = filled) -> Backbone:

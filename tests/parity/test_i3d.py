@@ -12,6 +12,7 @@ from torch.nn import functional
 from models.backbones import i3d
 from tests.parity.recorded import (
     filled,
+    filled_as,
     filled_log_variance,
     keys_of,
     load,
@@ -37,19 +38,14 @@ def published_i3d(state_keys=()):
     return make_backbone(i3d, out_dim=1024, state_keys=list(state_keys), layout="vtdl").eval()
 
 
-def linear(key, inputs, outputs):
-    """A linear layer under its original key, filled as it was recorded."""
-    layer = nn.Linear(inputs, outputs)
-    layer.load_state_dict({t: torch.from_numpy(filled(f"{key}.{t}", v.shape)) for t, v in layer.state_dict().items()})
-    return layer
-
-
 @pytest.mark.parametrize("path", recorded("backbone_i3d*.npz"), ids=name)
 def test_layers_features_and_heads_are_those_of_vtdl(path):
     z = load(path)
     keys = set(z["state_keys"].tolist())
     backbone = published_i3d(keys)
-    heads = nn.ModuleDict({"id": linear("id_head.2", 1024, 128), "cls": linear("cls_head.2", 1024, 200)})
+    heads = nn.ModuleDict(
+        {"id": filled_as("id_head.2", nn.Linear(1024, 128)), "cls": filled_as("cls_head.2", nn.Linear(1024, 200))}
+    )
     assert {i3d.vtdl_key(key) for key in backbone.state_dict()} == {key for key in keys if "_head." not in key}
     whole = nn.ModuleList([backbone, heads])
     assert sum(p.numel() for p in whole.parameters()) == int(z["num_params_pretrain"])

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from models.backbones import s3d, s3dg
 from tests.parity.recorded import (
+    filled_as,
     filled_log_variance,
     keys_of,
     make_backbone,
@@ -78,13 +79,6 @@ def test_keys_and_feature_maps_are_those_of_dualvar(network):
         nearly(buffers["Mixed_5c.branch3.1.bn.running_var"], z[f"{network}_train_last_running_var"])
 
 
-def filled_as(prefix, module):
-    """The module with every entry drawn under its original name."""
-    entries = module.state_dict().items()
-    module.load_state_dict({key: torch.from_numpy(filled_log_variance(prefix + key, v.shape)) for key, v in entries})
-    return module.eval()
-
-
 def test_keys_features_projections_and_classes_are_those_of_cstp():
     keys = keys_of("cstp")["s3d_byol"]
     backbone = make_backbone(
@@ -97,11 +91,17 @@ def test_keys_features_projections_and_classes_are_those_of_cstp():
     ours = {s3dg.LAYOUTS["cstp"](key): tuple(value.shape) for key, value in backbone.state_dict().items()}
     theirs = own_names(shapes_below(keys["state_dict_without_target_net"], "online_net."))
     assert ours == {key: shape for key, shape in theirs.items() if not key.startswith("project.")}
-    projector = filled_as(
-        "online_net.project.net.",
-        nn.Sequential(nn.Linear(1024, 1024), nn.BatchNorm1d(1024), nn.ReLU(), nn.Linear(1024, 1024)),
+    projector, norm, last = (
+        filled_as(key, module, filled_log_variance).eval()
+        for key, module in (
+            (
+                "online_net.project.net",
+                nn.Sequential(nn.Linear(1024, 1024), nn.BatchNorm1d(1024), nn.ReLU(), nn.Linear(1024, 1024)),
+            ),
+            ("classify_bn", nn.BatchNorm1d(1024)),
+            ("classify", nn.Linear(1024, 101)),
+        )
     )
-    norm, last = filled_as("classify_bn.", nn.BatchNorm1d(1024)), filled_as("classify.", nn.Linear(1024, 101))
     for modules, count in (((projector,), "online_params"), ((norm, last), "classifier_params_101")):
         assert sum(p.numel() for p in nn.ModuleList([backbone, *modules]).parameters()) == keys[count]
     for z in outputs_of("cstp"):
