@@ -137,3 +137,8 @@ def test_releases_draw_their_first_weights_so():
     assert 0.4 < (scales < 0).float().mean().item() < 0.6
     gate = odd.stages[4].mixed_5c.branches[0].gate.fc.weight
     assert gate.abs().max().item() == pytest.approx((6 / (2 * gate.shape[0])) ** 0.5, rel=1e-2)
+
+
+def test_first_weights_of_other_releases_are_refused():
+    with pytest.raises(ValueError, match="'coclr', 'cstp' or null, got 'vtdl'"):
+        S3D(width=4, legacy_init="vtdl")
