@@ -48,7 +48,7 @@ class SeparableInception(Inception):
 
 
 class Gate(nn.Module):
-    """Scales each channel by a sigmoid of a linear function of all channels' means (section 4.3 of the paper)."""
+    """Scales each channel by a sigmoid of a linear function of all channels' means."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
