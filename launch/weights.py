@@ -15,7 +15,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from data_process.errors import InputError
 from engine.atomic import replacing
 from engine.checkpoint import RunState, backbone_weights, checkpoint_path, latest_checkpoint, read_checkpoint
-from launch.config import build_method
+from launch.config import build_method, explained
 from models.backbone import Backbone
 from models.method import DatasetFacts
 from models.weights.architecture import OWN_LAYOUT, full_settings
@@ -46,7 +46,7 @@ def read_settings(kind: type[Backbone], words: Sequence[str]) -> dict[str, Any]:
     try:
         made.parse_object(full_settings(kind, given))
     except (ArgumentError, ValueError, TypeError) as error:
-        raise InputError(f"--set: {' '.join(str(error).split())}") from None
+        raise InputError(f"--set {explained(str(error))}") from None
     return given
 
 
@@ -68,6 +68,20 @@ def open_weights(path: Path, *, step: int | None = None, trust: bool = False) ->
     return _of_run(_checkpoint(path, step))
 
 
+def out_path(out: Path) -> Path:
+    """The name under which weights are written, with its ending.
+
+    Raises:
+        InputError: for another ending, or a folder.
+    """
+    out = out if out.suffix else out.with_suffix(_SUFFIX)
+    if out.suffix != _SUFFIX:
+        raise InputError(f"weights are written as {_SUFFIX}, not {out.suffix}; give {out.with_suffix(_SUFFIX)}")
+    if out.is_dir():
+        raise InputError(f"{out} is a folder; give the name of a file in it")
+    return out
+
+
 def write_weights(out: Path, weights: Weights, layout: str = OWN_LAYOUT) -> tuple[Card, list[Path]]:
     """Write a safetensors file that carries its card, and the card beside it as JSON for people.
 
@@ -78,7 +92,7 @@ def write_weights(out: Path, weights: Weights, layout: str = OWN_LAYOUT) -> tupl
         InputError: for a layout that the backbone does not have, or a name that is not one of safetensors.
         RunError: if a file cannot be written.
     """
-    out = _named(out)
+    out = out_path(out)
     content, card = exported_bytes(weights, layout)
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = out.with_suffix(".json")
@@ -103,7 +117,7 @@ def write_program(out: Path, weights: Weights) -> Path:
             "--torch-export needs the frames and size of the clips, which these weights do not tell; import them with "
             "--frames and --size"
         )
-    path = _named(out).with_suffix(".pt2")
+    path = out_path(out).with_suffix(".pt2")
     path.parent.mkdir(parents=True, exist_ok=True)
     example = torch.zeros(2, weights.backbone.in_channels, clips.frames, clips.size, clips.size)
     batch = torch.export.Dim("batch")
@@ -111,15 +125,6 @@ def write_program(out: Path, weights: Weights) -> Path:
     with replacing(path) as file:
         torch.export.save(program, file)
     return path
-
-
-def _named(out: Path) -> Path:
-    out = out if out.suffix else out.with_suffix(_SUFFIX)
-    if out.suffix != _SUFFIX:
-        raise InputError(f"weights are written as {_SUFFIX}, not {out.suffix}; give {out.with_suffix(_SUFFIX)}")
-    if out.is_dir():
-        raise InputError(f"{out} is a folder; give the name of a file in it")
-    return out
 
 
 def _checkpoint(path: Path, step: int | None) -> Path:

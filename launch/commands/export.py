@@ -37,12 +37,13 @@ def main(arguments: list[str]) -> int:
         "--trust", action="store_true", help="build a class outside of intravid that an exported file names"
     )
     given = parser.parse_args(arguments)
-    from launch.weights import open_weights, write_program, write_weights
+    from launch.weights import open_weights, out_path, write_program, write_weights
 
+    out = out_path(given.out)  # before anything is read
     weights = open_weights(given.source, step=given.step, trust=given.trust)
-    card, written = write_weights(given.out, weights, given.layout)
+    card, written = write_weights(out, weights, given.layout)
     if given.torch_export:
-        written.append(write_program(given.out, weights))
+        written.append(write_program(out, weights))
     print(f"{card.class_path}, {card.num_parameters:,} parameters, names of layout {card.layout}")
     for path in written:
         print(path)

@@ -5,6 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from models.weights.card import ClipInput
+    from models.weights.exported import Weights
 
 DESCRIPTION = """\
 Find a backbone in a file of weights, under the names of its published layouts and behind whatever prefix its program
@@ -24,10 +29,11 @@ example:
 def main(arguments: list[str]) -> int:
     """Run the command."""
     given = _parser().parse_args(arguments)
-    from launch.weights import write_weights
+    from launch.weights import out_path, write_weights
 
+    out = out_path(given.out)  # before anything is read
     weights = _own(given) if given.backbone is None else _foreign(given)
-    card, written = write_weights(given.out, weights)
+    card, written = write_weights(out, weights)
     print(f"{card.class_path}, {card.num_parameters:,} parameters")
     for path in written:
         print(path)
@@ -71,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _own(given: argparse.Namespace):
+def _own(given: argparse.Namespace) -> Weights:
     """A run, checkpoint or exported file, which tells its network."""
     from data_process.errors import InputError
     from launch.weights import open_weights
@@ -81,13 +87,25 @@ def _own(given: argparse.Namespace):
         raise InputError(
             f"{', '.join(needless)} go with --backbone, which names the network of a file that is not ours"
         )
-    try:
-        return open_weights(given.file, trust=given.trust)
-    except InputError as error:
-        raise InputError(f"{error}. Of a file that is not ours --backbone must name the network") from None
+    _refuse_foreign(given.file)
+    return open_weights(given.file, trust=given.trust)
 
 
-def _foreign(given: argparse.Namespace):
+def _refuse_foreign(path: Path) -> None:
+    from data_process.errors import InputError
+    from engine.checkpoint import is_checkpoint
+    from models.weights.exported import is_exported
+    from models.weights.foreign_file import read_foreign
+    from models.weights.recognise import hint
+
+    if path.is_dir() or is_exported(path):
+        return
+    content = read_foreign(path)
+    if not is_checkpoint(content):
+        raise InputError(f"{path} is not a file of intravid, so --backbone must name its network.{hint(content)}")
+
+
+def _foreign(given: argparse.Namespace) -> Weights:
     """Weights of another program; the report goes to standard error."""
     from launch.weights import read_settings
     from models.weights.architecture import find_kind
@@ -104,7 +122,7 @@ def _foreign(given: argparse.Namespace):
     return take(found, clips=clips, allow_partial=given.allow_partial)
 
 
-def _clips(given: argparse.Namespace):
+def _clips(given: argparse.Namespace) -> ClipInput | None:
     from data_process.errors import InputError
     from models.weights.card import ClipInput
 
@@ -114,6 +132,6 @@ def _clips(given: argparse.Namespace):
         return None
     if given.frames is None or given.size is None:
         raise InputError("--frames and --size tell the clips of training together; give both or neither")
-    return ClipInput(
-        given.frames, given.size, tuple(given.mean or (0.0, 0.0, 0.0)), tuple(given.std or (1.0, 1.0, 1.0))
-    )
+    mean: Any = tuple(given.mean or (0.0, 0.0, 0.0))
+    std: Any = tuple(given.std or (1.0, 1.0, 1.0))
+    return ClipInput(given.frames, given.size, mean, std)

@@ -29,23 +29,24 @@ def find_kind(name: str, *, trust: bool = True) -> type[Backbone]:
     Args:
         name: what to look for.
         trust: import modules outside of `models.backbones` too; importing runs them, so a name that comes out of a
-            file is not to be trusted.
+            file is not to be trusted. What the program has imported already needs none.
 
     Raises:
         InputError: where there is none.
     """
-    shipped = _shipped()
+    own = shipped()
     if "." not in name:
-        if name not in shipped:
-            near = get_close_matches(name, shipped, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(shipped)}"
+        if name not in own:
+            near = get_close_matches(name, own, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(own)}"
             raise InputError(f"there is no backbone {name!r}; {hint} Others are named by their class path")
         return _only_kind(f"{models.backbones.__name__}.{name}")
     module_name, _, class_name = name.rpartition(".")
-    if not trust and module_name not in {f"{models.backbones.__name__}.{one}" for one in shipped}:
+    ours = module_name in {f"{models.backbones.__name__}.{one}" for one in own}
+    if not (trust or ours or module_name in sys.modules):
         raise InputError(
             f"the weights are of {name}, which is not a part of intravid: to build it its module must be run. If you "
-            "trust the file and the module, say so (--trust, or trust=True in Python)"
+            "trust the file and the module, say so (--trust, or trust=True in Python), or import the module before"
         )
     try:
         module = import_module(module_name)
@@ -116,7 +117,8 @@ def layout_settings(kind: type[Backbone], layout: str) -> dict[str, Any]:
     return dict(getattr(sys.modules[kind.__module__], "LAYOUT_SETTINGS", {}).get(layout, {}))
 
 
-def _shipped() -> list[str]:
+def shipped() -> list[str]:
+    """Names of all backbones of intravid, which are those of their files."""
     return [one.name for one in pkgutil.iter_modules(models.backbones.__path__) if not one.name.startswith("_")]
 
 

@@ -28,13 +28,13 @@ class ClipInput:
 
     frames: int
     size: int
-    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
-    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     def __post_init__(self) -> None:
-        if min(self.frames, self.size) < 1 or len(self.mean) != len(self.std) or min(self.std, default=0) <= 0:
+        if min(self.frames, self.size) < 1 or not len(self.mean) == len(self.std) == 3 or min(self.std) <= 0:
             raise InputError(
-                "clips have frames and size of at least 1, as many means as deviations, and deviations above 0; got "
+                "clips have frames and size of at least 1, three means, and three deviations above 0; got "
                 f"frames {self.frames}, size {self.size}, mean {list(self.mean)}, std {list(self.std)}"
             )
 

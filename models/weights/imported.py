@@ -7,12 +7,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from data_process.errors import InputError
 from models.backbone import Backbone
 from models.weights.architecture import build, full_settings, layout_settings
 from models.weights.card import ClipInput
 from models.weights.exported import Weights
 from models.weights.foreign_file import file_sha256, read_foreign
 from models.weights.match import Match
+from models.weights.recognise import hint
 from models.weights.report import refuse
 from models.weights.search import AUTO, search
 
@@ -26,12 +28,14 @@ class Found:
         backbone: new, still with its first weights.
         settings: all that it was built with.
         match: what the file has for it.
+        hint: where that is not whole, a sentence about what the file may be instead.
     """
 
     path: Path
     backbone: Backbone
     settings: Mapping[str, Any]
     match: Match
+    hint: str = ""
 
 
 def find_backbone(
@@ -60,12 +64,15 @@ def find_backbone(
     """
     settings = full_settings(kind, given or {})
     backbone, content = build(kind, settings), read_foreign(path, trust=trust)
-    match = search(content, backbone, layout=layout, entry=entry, prefix=prefix)
+    try:
+        match = search(content, backbone, layout=layout, entry=entry, prefix=prefix)
+    except InputError as error:
+        raise InputError(f"{path}: {error}.{hint(content)}") from None
     if of_layout := layout_settings(kind, match.place.layout):
         settings = full_settings(kind, {**of_layout, **(given or {})})
         backbone = build(kind, settings)
         match = search(content, backbone, layout=match.place.layout, entry=entry, prefix=prefix)
-    return Found(path, backbone, settings, match)
+    return Found(path, backbone, settings, match, "" if match.is_whole else hint(content))
 
 
 def take(found: Found, *, clips: ClipInput | None = None, allow_partial: bool = False) -> Weights:
@@ -80,7 +87,7 @@ def take(found: Found, *, clips: ClipInput | None = None, allow_partial: bool = 
         InputError: for a match that is not whole, unless a partial one is allowed; for damaged numbers in any case.
     """
     match = found.match
-    refuse(match, found.path, allow_partial=allow_partial)
+    refuse(match, found.path, allow_partial=allow_partial, hint=found.hint)
     found.backbone.load_state_dict(match.tensors, strict=False)
     provenance = {"source": found.path.name, "source_sha256": file_sha256(found.path), "found": asdict(match.place)}
     if not match.is_whole:

@@ -41,13 +41,14 @@ def report(match: Match, path: Path) -> str:
     return "\n".join(lines)
 
 
-def refuse(match: Match, path: Path, *, allow_partial: bool = False) -> None:
+def refuse(match: Match, path: Path, *, allow_partial: bool = False, hint: str = "") -> None:
     """Refuse what is no whole backbone.
 
     Args:
         match: what was found.
         path: where.
         allow_partial: take a match that lacks entries or leaves some over; damaged numbers never.
+        hint: a sentence about what the file may be instead.
 
     Raises:
         InputError: with the counts, and what mends it.
@@ -63,14 +64,16 @@ def refuse(match: Match, path: Path, *, allow_partial: bool = False) -> None:
             "earlier checkpoint"
         )
     if not match.tensors:
-        raise InputError(f"{path}: no entry has the shape of this backbone's; another --backbone or --set may fit")
+        raise InputError(
+            f"{path}: no entry has the shape of this backbone's; another --backbone or --set may fit.{hint}"
+        )
     if match.is_whole or allow_partial:
         return
     raise InputError(
         f"{path} is not a whole backbone of this kind (best fit: layout {match.place.layout}): "
         f"missing {_told(match.missing)}; unexpected {_told(match.unexpected)}; "
-        f"mis-shaped {_told(_shapes(match.misshapen))}. Name the network that it is of with --backbone and --set, or "
-        "take what fits with --allow-partial: the rest keeps its first weights"
+        f"mis-shaped {_told(_shapes(match.misshapen))}.{hint} Name the network that it is of with "
+        "--backbone and --set, or take what fits with --allow-partial: the rest keeps its first weights"
     )
 
 

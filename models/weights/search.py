@@ -100,7 +100,8 @@ def _best_place(
     leading = [match for match in near if not _follows(match.place)] or near
     most = max((match.named for match in leading), default=0)
     equal = [match for match in leading if match.named == most]
-    _refuse_ambiguous(equal)
+    if 2 * most >= len(names):  # else it is no such network, and parts of it look alike
+        _refuse_ambiguous(equal)
     return equal[0] if equal else None
 
 
