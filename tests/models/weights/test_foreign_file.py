@@ -87,7 +87,7 @@ def test_a_flipped_bit_is_told(tmp_path):
     content = bytearray(path.read_bytes())
     content[content.find(torch.ones(8).numpy().tobytes()) + 5] ^= 1
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"damaged: the checksum of its part .*/data/0"):
+    with pytest.raises(InputError, match=r"damaged: the checksum of its part .+ is wrong"):
         read_foreign(path)
 
 
