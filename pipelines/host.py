@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_process.decoding import decode
+from pipelines.mending import Mender
 from pipelines.pixels import as_channels, cut_clip
 from pipelines.plan import ClipFormat
 from pipelines.prefetch import UntilError
@@ -31,10 +31,13 @@ class HostExecutor:
         clip_format: views, frames, size and normalisation.
         threads: samples in work side by side.
         pinned: whether clips lie in page-locked memory, from which a copy to a GPU does not wait.
+        mender: what is done about damaged frames; None fails at the first.
     """
 
-    def __init__(self, clip_format: ClipFormat, *, threads: int, pinned: bool = False) -> None:
-        self._format, self._pinned = clip_format, pinned
+    def __init__(
+        self, clip_format: ClipFormat, *, threads: int, pinned: bool = False, mender: Mender | None = None
+    ) -> None:
+        self._format, self._pinned, self._mender = clip_format, pinned, mender or Mender(0)
         self._channels = clip_format.channels
         mean, std = (np.array(values[: self._channels]) for values in (clip_format.mean, clip_format.std))
         # One row of pixels, so that the innermost loop is long.
@@ -75,7 +78,7 @@ class HostExecutor:
         return torch.empty(shape, pin_memory=True) if self._pinned else self._recycled.take(shape)
 
     def _fill(self, batch: PlannedBatch, sample: int, views: list[Tensor]) -> None:
-        decoded = decode(batch.frames[sample], batch.records[sample])
+        decoded = self._mender.decode(batch.frames[sample], batch.records[sample])
         for clip, view in zip(batch.plans[sample].clips, views, strict=True):
             pixels = as_channels(cut_clip(decoded, clip, self._format.size), self._format.component)
             rows = pixels.flatten(2).float()

@@ -1,7 +1,6 @@
 """C3D and the residual networks beside the outputs that the four releases gave; tolerances are those of the READMEs."""
 
 import functools
-import json
 import re
 import zlib
 
@@ -13,13 +12,17 @@ from torch.nn import functional
 
 from models.backbones import c3d, r3d, r3d_18, r21d, resnet3d
 from tests.parity.recorded import (
-    filled,
+    filled_as,
     filled_log_variance,
+    keys_of,
     load,
     make_backbone,
     name,
+    near,
     normal_input,
+    outputs_of,
     recorded_input,
+    shapes_below,
     vectors_root,
 )
 
@@ -50,26 +53,6 @@ def recorded(method, networks):
 
 def network_name(path):
     return path.stem.split("_")[1]
-
-
-def keys_of(method):
-    path = vectors_root() / method / "keys.json"
-    if not path.is_file():
-        pytest.skip(f"keys.json of {method} was recorded elsewhere: INTRAVID_VECTORS names the folder")
-    return json.loads(path.read_text())
-
-
-def outputs_of(method):
-    paths = sorted((vectors_root() / method).glob("backbones*.npz"))
-    if not paths:
-        pytest.skip(f"backbones.npz of {method} was recorded elsewhere: INTRAVID_VECTORS names the folder")
-    return [load(path) for path in paths]
-
-
-def near(ours, theirs):
-    """Within 1e-4 of the largest value, as the READMEs of DualVar and CSTP ask."""
-    assert ours.shape == theirs.shape
-    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())
 
 
 def cases(z):
@@ -104,13 +87,6 @@ def stages_of(backbone, original, state_keys, places, clips):
     for hook in hooks:
         hook.remove()
     return taken
-
-
-def filled_as(key, layer, fill=filled):
-    """A layer filled as it was recorded under its original key."""
-    values = {f"{key}.{tensor}": value for tensor, value in layer.state_dict().items()}
-    layer.load_state_dict({k.removeprefix(f"{key}."): torch.from_numpy(fill(k, v.shape)) for k, v in values.items()})
-    return layer
 
 
 @pytest.mark.parametrize(
@@ -180,11 +156,6 @@ def vtdl_outputs(backbone, heads, clips):
     }
 
 
-def listed(entries, prefix=""):
-    """Shapes by name of a list of [name, shape], of those below a prefix, without it."""
-    return {key.removeprefix(prefix): tuple(shape) for key, shape in entries if key.startswith(prefix)}
-
-
 def shapes(backbone, original):
     return {original(key): tuple(value.shape) for key, value in backbone.state_dict().items()}
 
@@ -193,7 +164,7 @@ def shapes(backbone, original):
 def test_keys_and_feature_maps_are_those_of_dualvar(network):
     keys = keys_of("dualvar")[network]
     module = DUALVAR[network]
-    theirs = listed(keys["state_dict"])
+    theirs = shapes_below(keys["state_dict"])
     make = functools.partial(
         make_backbone, module, out_dim=512, state_keys=list(theirs), layout="dualvar", fill=filled_log_variance
     )
@@ -222,11 +193,11 @@ def test_keys_and_feature_maps_are_those_of_dualvar(network):
 def test_keys_and_features_are_those_of_cstp(network):
     keys = keys_of("cstp")[network]
     module = CSTP[network]
-    online = listed(keys["state_dict_without_target_net"], "online_net.")
+    online = shapes_below(keys["state_dict_without_target_net"], "online_net.")
     theirs = {key: shape for key, shape in online.items() if not key.startswith("project.")}
     backbone = cstp_online(module, list(theirs)).eval()
     assert shapes(backbone, module.LAYOUTS["cstp"]) == theirs
-    head = cstp_classifier(set(listed(keys["classifier_extra_keys"])), classes=101).eval()
+    head = cstp_classifier(set(shapes_below(keys["classifier_extra_keys"])), classes=101).eval()
     assert sum(p.numel() for p in nn.ModuleList([backbone, head]).parameters()) == keys["classifier_params_101"]
     for z in outputs_of("cstp"):
         with torch.no_grad():
@@ -262,7 +233,7 @@ def test_predictions_in_training_are_those_of_cstp(network):
     if f"full_{network}_x_shape" not in z:
         pytest.skip(f"no training step of {network} is recorded: INTRAVID_VECTORS names the folder")
     entries = keys_of("cstp")[network]["state_dict_without_target_net"]
-    online = cstp_online(CSTP[network], list(listed(entries, "online_net."))).train()
+    online = cstp_online(CSTP[network], list(shapes_below(entries, "online_net."))).train()
     spatial, temporal, playback, rotation = (
         cstp_head(entries, name).train() for name in ("overlap_spa", "overlap_tem", "pb_cls", "rotate_cls")
     )
@@ -285,7 +256,7 @@ def test_predictions_in_training_are_those_of_cstp(network):
 
 def cstp_head(entries, key):
     """A head from its listed shapes: one linear layer, or two with batch norm and ReLU between."""
-    listing = listed(entries, f"{key}.")
+    listing = shapes_below(entries, f"{key}.")
     if "weight" in listing:
         return filled_as(key, nn.Linear(*reversed(listing["weight"])), filled_log_variance)
     inner, outer = listing["0.weight"], listing["3.weight"]
