@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import count
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -177,10 +177,16 @@ class Loader:
         self.close()
 
 
+Step = TypeVar("Step")
+
+
 def carried_out(
-    source: Callable[[int], PlannedBatch], steps: Iterable[int], executor: Executor, *, readers: int
+    source: Callable[[Step], PlannedBatch], steps: Iterable[Step], executor: Executor, *, readers: int
 ) -> Generator[ViewBatch, None, None]:
-    """The batch of each step: read by `readers` threads, carried out by the executor, on the CPU or DALI's device."""
+    """The batch of each step, or of whatever the source takes: read by `readers` threads, carried out by the executor.
+
+    On the CPU, or DALI's device.
+    """
     with closing(map_ahead(source, steps, threads=readers)) as planned, closing(executor.run(planned)) as finished:
         for batch, clips in finished:
             device = clips[0].device

@@ -131,25 +131,39 @@ def plan_batch(
     seed: int,
     epoch: int,
 ) -> PlannedBatch:
-    """Plans of the given samples, checked, and the frames that they name.
+    """Plans of the given samples, drawn and checked, and the frames that they name.
 
     Raises:
+        InputError: for videos of another modality than the clips.
         ValueError: for a plan that does not fit the clip format or its video (a fault of the planner).
     """
-    plans, records, frames = [], [], []
-    for index in map(int, indices):
+    plans = [planner(sample_rng(seed, epoch, index), videos[index]) for index in map(int, indices)]
+    return read_planned(videos, clip_format, indices, plans)
+
+
+def read_planned(
+    videos: VideoStore,
+    clip_format: ClipFormat,
+    indices: Sequence[int] | np.ndarray,
+    plans: Sequence[SamplePlan],
+) -> PlannedBatch:
+    """The given plans of the given samples, checked, and the frames that they name.
+
+    Raises:
+        InputError: for videos of another modality than the clips.
+        ValueError: for a plan that does not fit the clip format or its video (a fault of the planner).
+    """
+    records, frames = [], []
+    for index, plan in zip(map(int, indices), plans, strict=True):
         record = videos[index]
         if (record.codec == "flow-jpeg") != clip_format.is_flow:
             raise InputError(
                 f"{record.id} is stored as {record.codec}, clips of {clip_format.modality} are wanted; give data.root "
                 f"shards made by intravid build --modality {'flow' if clip_format.is_flow else 'rgb'}"
             )
-        plan = planner(sample_rng(seed, epoch, index), record)
         clip_format.check(plan)
         for clip in plan.clips:
             clip.check_fits(record)
-        wanted = sorted({frame for clip in plan.clips for frame in clip.frames})
-        plans.append(plan)
         records.append(record)
-        frames.append(videos.read_frames(index, wanted))
+        frames.append(videos.read_frames(index, sorted({frame for clip in plan.clips for frame in clip.frames})))
     return PlannedBatch(np.array(indices, dtype=np.int64), tuple(plans), tuple(records), tuple(frames))
