@@ -48,7 +48,7 @@ def test_a_run_on_frames_and_flow_is_resumed_and_drawn(roots, tmp_path, capsys):
     assert main(words(roots, tmp_path / "parts")) == 0
     assert [r["losses"] for r in read_log(tmp_path / "parts" / "log.jsonl")] == [r["losses"] for r in whole]
     sheet = tmp_path / "sheet.png"
-    assert main(["inspect", "--run", str(tmp_path / "run"), "--step", "1", "--out", str(sheet)]) == 0
+    assert main(["inspect", "--run", str(tmp_path / "run"), "--step", "1", "-o", str(sheet)]) == 0
     with Image.open(sheet) as picture:
         pixels = np.asarray(picture)
     lower = pixels[len(pixels) // 2 :]
