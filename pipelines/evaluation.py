@@ -15,10 +15,11 @@ from data_process.records import VideoRecord
 from pipelines.batch import ViewBatch
 from pipelines.draw import resized_crop
 from pipelines.draw.windows import Clips, capped_clips, even_clips, joined_windows, sliding_windows
-from pipelines.loader import PipelineConfig, carried_out, make_executor, to_device
+from pipelines.loader import PipelineConfig, carried_out, make_executor
 from pipelines.mending import MendedVideos, Mender
 from pipelines.plan import ClipFormat, ClipPlan, SamplePlan
 from pipelines.prefetch import Prefetcher
+from pipelines.side_stream import sent
 from pipelines.source import PlannedBatch, VideoStore, read_planned
 
 Sampling = Literal["even", "capped", "joined", "sliding"]
@@ -154,10 +155,11 @@ def evaluation_batches(
         return read_planned(mended, clip_format, [index for index, _ in part], [plan for _, plan in part])
 
     parts = _parts(((index, plan) for index in indices for plan in clips.plans(videos[index])), batch_size)
-    background = Prefetcher(carried_out(planned, parts, executor, readers=config.readers), depth=config.prefetch)
+    produced = carried_out(planned, parts, executor, readers=config.readers)
+    background = Prefetcher(sent(produced, target), depth=config.prefetch)
     try:
-        for batch, _ in background:
-            yield to_device(batch, target)
+        for arriving, _ in background:
+            yield arriving.arrived()
     finally:
         background.stop()
         executor.close()

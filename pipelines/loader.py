@@ -18,6 +18,7 @@ from pipelines.mending import MendedVideos, Mender
 from pipelines.paired import PairedExecutor, PairedFlow
 from pipelines.plan import ClipFormat, Planner
 from pipelines.prefetch import Prefetcher, map_ahead
+from pipelines.side_stream import Arriving, sent
 from pipelines.source import ClipSource, Executor, PlannedBatch, VideoStore
 
 _log = logging.getLogger(__name__)
@@ -144,7 +145,7 @@ class Loader:
         self.source = source
         self.wait_s = 0.0
         self._executor, self._config, self._device = executor, config, device
-        self._running: Prefetcher[ViewBatch] | None = None
+        self._running: Prefetcher[Arriving] | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -159,11 +160,11 @@ class Loader:
         """
         self._stop_background()
         produced = carried_out(self.source, count(start_step), self._executor, readers=self._config.readers)
-        running = self._running = Prefetcher(produced, depth=self._config.prefetch)
+        running = self._running = Prefetcher(sent(produced, self._device), depth=self._config.prefetch)
         try:
-            for batch, waited in running:
+            for arriving, waited in running:
                 self.wait_s += waited
-                yield to_device(batch, self._device)
+                yield arriving.arrived()
         finally:
             running.stop()
 
@@ -203,11 +204,6 @@ def carried_out(
                 targets={name: torch.from_numpy(value).to(device) for name, value in batch.targets.items()},
                 plan_digest=batch.digest,
             )
-
-
-def to_device(batch: ViewBatch, device: torch.device) -> ViewBatch:
-    """The batch on a device; called by the consumer, so that the copy stands in the consumer's stream."""
-    return batch if batch.index.device == device else batch.to(device, non_blocking=True)
 
 
 def build_loader(
