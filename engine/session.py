@@ -19,6 +19,7 @@ from engine.precision import Precision, PrecisionConfig
 from engine.schedule import ScheduleConfig, build_schedule
 from engine.train_config import TrainConfig
 from engine.world import World
+from models.backbone import Backbone
 from models.method import Method
 from pipelines.batch import ViewBatch
 
@@ -78,6 +79,10 @@ class Session:
         self.method = method.to(world.device).train()
         if config.channels_last:
             use_channels_last(method)
+        if config.recompute:
+            for part in method.modules():
+                if isinstance(part, Backbone):
+                    part.recompute = True
         self.optimizer = build_optimizer(optim, method, device=world.device)
         self.precision = Precision(precision, world.device)
         self.module: nn.Module = _NamedScalars(method)
