@@ -9,6 +9,7 @@ import inspect
 import os
 import re
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -92,17 +93,19 @@ def filled_log_variance(key: str, shape: torch.Size) -> np.ndarray:
 
 
 def backbone_module(stem: str):
-    """Module of `models.backbones` that a recorded name begins with, or None where there is none yet."""
-    folder = _REPOSITORY / "models" / "backbones"
+    """Module of `models.backbones` that a recorded name begins with, underscores apart; None where there is none."""
+    files = {path.stem.replace("_", ""): path.stem for path in (_REPOSITORY / "models" / "backbones").glob("[!_]*.py")}
     words = stem.split("_")
     for count in range(len(words), 0, -1):
-        candidate = "_".join(words[:count])
-        if (folder / f"{candidate}.py").is_file():
+        if candidate := files.get("".join(words[:count])):
             return importlib.import_module(f"models.backbones.{candidate}")
     return None
 
 
-def make_backbone(module, *, out_dim: int, state_keys: list[str]) -> Backbone:
+Fill = Callable[[str, torch.Size], np.ndarray]
+
+
+def make_backbone(module, *, out_dim: int, state_keys: list[str], layout: str = "iic", fill: Fill = filled) -> Backbone:
     """The recorded network: size from its feature, depth from its keys, weights from the fill recipe."""
     kinds = [
         value
@@ -116,19 +119,21 @@ def make_backbone(module, *, out_dim: int, state_keys: list[str]) -> Backbone:
     backbone = kind(**settings)
     if backbone.out_dim != out_dim:
         backbone = kind(**settings, width=64 * out_dim // backbone.out_dim)
-    state = {
-        key: torch.from_numpy(filled(module.LAYOUTS["iic"](key), value.shape))
-        for key, value in backbone.state_dict().items()
-    }
+    original = module.LAYOUTS[layout]
+    state = {key: torch.from_numpy(fill(original(key), value.shape)) for key, value in backbone.state_dict().items()}
     backbone.load_state_dict(state)
     return backbone
 
 
 def _layers(state_keys: list[str]) -> tuple[int, ...]:
-    """Blocks a stage, counted in original keys such as `conv3.blocks.0.conv1...`."""
+    """Blocks a stage, counted in original keys such as `conv3.blocks.0.conv1...` and `layer2.1.conv1...`."""
     counts = {}
     for key in state_keys:
         if match := re.match(r"conv([2-5])\.(block1|blocks\.(\d+))\.", key):
-            block = 1 if match[2] == "block1" else int(match[3]) + 2
-            counts[match[1]] = max(counts.get(match[1], 0), block)
-    return tuple(counts[stage] for stage in "2345")
+            stage, block = int(match[1]) - 1, 1 if match[2] == "block1" else int(match[3]) + 2
+        elif match := re.match(r"layer([1-4])\.(\d+)\.", key):
+            stage, block = int(match[1]), int(match[2]) + 1
+        else:
+            continue
+        counts[stage] = max(counts.get(stage, 0), block)
+    return tuple(counts[stage] for stage in (1, 2, 3, 4))
