@@ -102,11 +102,15 @@ class ListReader:
     Args:
         path: the file.
         readahead: whether the kernel may read ahead; the originals say no.
+
+    Attributes:
+        num_bytes: of the values that were read so far.
     """
 
     def __init__(self, path: Path, *, readahead: bool) -> None:
         import lmdb
 
+        self.num_bytes = 0
         self._database = lmdb.open(
             str(path), subdir=False, readonly=True, lock=False, readahead=readahead, meminit=False
         )
@@ -116,5 +120,9 @@ class ListReader:
         import msgpack
 
         with self._database.begin() as transaction:
-            video = msgpack.unpackb(transaction.get(_key(number)))
+            value = transaction.get(_key(number))
+            if value is None:
+                raise KeyError(f"the database has no video {number}")
+            self.num_bytes += len(value)
+            video = msgpack.unpackb(value)
         return [video[frame] for frame in frames]

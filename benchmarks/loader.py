@@ -4,6 +4,8 @@ Every contender carries out the same plans of the same videos. They take turns, 
 time the lowest round is reported, since a busy machine can only add to it. Clips a second depend on what else runs.
 `pillow` is the plain way: one thread with Pillow's operations, without prefetching. Peers that are installed read the
 same frames from a list in LMDB (CoCLR, CSTP) and from MP4 files (decord, PyAV), and go on with Pillow's operations.
+The stages of the host executor are measured alone, each with those before it: what decoding and resizing cost in any
+case. So are as many processes as threads that share nothing: what the machine's cores give together.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import argparse
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -20,9 +22,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.options import add_outputs, add_rounds, positive
-from benchmarks.peers import GROUP, carried_out, from_shards, peers
+from benchmarks.peers import GROUP, Contender, carried_out, from_shards, peers
 from benchmarks.pictures import drifting_jpegs
 from benchmarks.scoreboard import Goal, Scoreboard
+from benchmarks.side_by_side import clips_per_second
+from benchmarks.stages import STAGES, stages, told
 from data_process.cores import available_cores
 from data_process.records import VideoRecord
 from data_process.shard_writer import write_dataset
@@ -34,6 +38,7 @@ from pipelines.source import ClipSource
 
 NUM_VIEWS, NUM_FRAMES, SIZE = 2, 16, 112
 PLAIN = "pillow, 1 thread"
+STAGE = "stage: "
 STRONG = ColourJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, probability=0.8, grey=0.2, blur=0.5)
 
 
@@ -86,19 +91,20 @@ def loader_steps(videos: ShardSet, planner: BenchmarkPlanner, config: PipelineCo
 
 def contenders(
     videos: ShardSet, planner: BenchmarkPlanner, folder: Path, *, threads: list[int], batch: int
-) -> dict[str, Callable[[], Iterator[int]]]:
-    """Name to a function that begins a contender's steps; what is not installed is left out."""
+) -> dict[str, Contender]:
+    """The contenders by name; what is not installed is left out."""
     from importlib.util import find_spec
 
     backends = ["host", "dali"] if find_spec("nvidia") and find_spec("nvidia.dali") else ["host"]
     source = ClipSource(videos, planner, planner.clip_format, seed=0, global_batch=batch)
-    found: dict[str, Callable[[], Iterator[int]]] = {PLAIN: lambda: carried_out(source, from_shards)}
+    found = {PLAIN: Contender(lambda: carried_out(source, from_shards))}
     found |= peers(source, videos, folder)
+    found |= {f"{STAGE}{name}": Contender(begin) for name, begin in stages(source).items()}
     for backend in backends:
         for count in threads:
             config = PipelineConfig(backend=backend, threads=count)  # type: ignore[arg-type]
             name = f"{backend}, {count} thread{'s' if count > 1 else ''}"
-            found[name] = lambda config=config: loader_steps(videos, planner, config, batch)
+            found[name] = Contender(lambda config=config: loader_steps(videos, planner, config, batch))
     return found
 
 
@@ -108,19 +114,19 @@ def processor_s() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def measure(begin: Callable[[], Iterator[int]], steps: int) -> tuple[float, float]:
-    """Milliseconds of processor time a clip, and clips a second, over `steps` steps behind three of warm-up.
+def measure(contender: Contender, steps: int) -> tuple[float, float, float]:
+    """Milliseconds of processor time, clips a second and kilobytes a clip, over `steps` steps behind three of warm-up.
 
     What was prepared ahead at the start of the interval is made up for by what is prepared ahead at its end.
     """
-    running = begin()
+    running = contender.begin()
     for _ in islice(running, 3):
         pass
-    cpu, wall = processor_s(), time.perf_counter()
+    cpu, wall, read = processor_s(), time.perf_counter(), contender.num_bytes()
     clips = sum(islice(running, steps))
-    cpu, wall = processor_s() - cpu, time.perf_counter() - wall
+    cpu, wall, read = processor_s() - cpu, time.perf_counter() - wall, contender.num_bytes() - read
     running.close()  # type: ignore[attr-defined]
-    return 1e3 * cpu / clips, clips / wall
+    return 1e3 * cpu / clips, clips / wall, 1e-3 * read / clips
 
 
 def compare(
@@ -129,17 +135,23 @@ def compare(
     """All contenders of all recipes, in turns: lowest processor time a clip, most clips a second, times Pillow."""
     rows: dict[str, tuple[float | None, ...]] = {}
     for recipe, planner in RECIPES.items():
-        runs: dict[str, list[tuple[float, float]]] = {}
+        runs: dict[str, list[tuple[float, float, float]]] = {}
         place = folder / recipe
         place.mkdir()
         field = contenders(videos, planner, place, threads=threads, batch=batch)
         for _ in range(rounds):
-            for name, begin in field.items():
-                runs.setdefault(name, []).append(measure(begin, steps))
-        plain = min(cpu for cpu, _ in runs[PLAIN])
+            for name, contender in field.items():
+                runs.setdefault(name, []).append(measure(contender, steps))
+        plain = min(cpu for cpu, _, _ in runs[PLAIN])
         for name, results in runs.items():
-            cpu, speed = zip(*results, strict=True)
-            rows[f"{recipe}: {name}"] = (min(cpu), max(speed), plain / min(cpu))
+            cpu, speed, read = zip(*results, strict=True)
+            rows[f"{recipe}: {name}"] = (min(cpu), max(speed), min(read), plain / min(cpu))
+        if (count := max(threads)) > 1:
+            alone = PipelineConfig(backend="host", threads=1, readers=1)
+            together = clips_per_second(
+                loader_steps, (videos, planner, alone, batch), processes=count, steps=steps, rounds=rounds
+            )
+            rows[f"{recipe}: {count} processes of host, 1 thread"] = (None, together, None, None)
     return rows
 
 
@@ -152,11 +164,25 @@ def goals(rows: dict[str, tuple[float | None, ...]]) -> tuple[Goal, ...]:
         if ours and mp4:
             what = f"{recipe}: cpu of the best reader of mp4 (a key frame in {GROUP}) / host, 1 thread"
             found.append(Goal(what, min(mp4) / ours, 10.0, at_most=False))
-        speeds = [rows.get(f"{recipe}: host, {threads}", (None, None))[1] for threads in ("1 thread", "4 threads")]
-        if speeds[0] and speeds[1]:
-            found.append(
-                Goal(f"{recipe}: clips/s, 4 threads / 1 (quiet cores)", speeds[1] / speeds[0], 3.4, at_most=False)
-            )
+        alone = rows.get(f"{recipe}: host, 1 thread", (None, None))[1]
+        together = rows.get(f"{recipe}: host, 4 threads", (None, None))[1]
+        processes = rows.get(f"{recipe}: 4 processes of host, 1 thread", (None, None))[1]
+        if alone and together:
+            found.append(Goal(f"{recipe}: clips/s, 4 threads / 1 (quiet cores)", together / alone, 3.4, at_most=False))
+        if alone and processes:
+            what = f"{recipe}: clips/s, 4 processes / 1 (what these cores give)"
+            found.append(Goal(what, processes / alone, 3.4, at_most=False))
+    return tuple(found)
+
+
+def remarks(rows: dict[str, tuple[float | None, ...]]) -> tuple[str, ...]:
+    """Where the host executor's time goes, by recipe."""
+    found = []
+    for recipe in RECIPES:
+        host = rows.get(f"{recipe}: host, 1 thread", (None,))[0]
+        parts = [rows[f"{recipe}: {STAGE}{name}"][0] for name in STAGES]
+        if host:
+            found.append(f"{recipe}: {told([part or 0.0 for part in parts], host)}")
     return tuple(found)
 
 
@@ -177,8 +203,8 @@ def main(arguments: list[str]) -> int:
         f"{NUM_VIEWS} clips of {NUM_FRAMES} frames a video ({first.width} x {first.height}) to {SIZE} x {SIZE}, "
         f"{available_cores()} cores, {given.rounds} rounds"
     )
-    columns = ("cpu ms/clip", "clips/s", "cpu, Pillow / this")
-    Scoreboard("loader", setting, columns, rows, goals(rows)).publish(given.json)
+    columns = ("cpu ms/clip", "clips/s", "KB/clip", "cpu, Pillow / this")
+    Scoreboard("loader", setting, columns, rows, goals(rows), remarks(rows)).publish(given.json)
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from io import BytesIO
@@ -15,6 +16,8 @@ import torch
 
 from benchmarks.list_database import ListReader, write_lists
 from data_process import ffmpeg
+from data_process.frames import EncodedFrames
+from data_process.records import VideoRecord
 from data_process.shards import ShardSet
 from pipelines.plan import ClipPlan
 from pipelines.source import ClipSource, PlannedBatch
@@ -62,9 +65,46 @@ def write_list_database(videos: ShardSet, path: Path) -> ListReader:
     return ListReader(path, readahead=False)
 
 
-def peers(source: ClipSource, videos: ShardSet, folder: Path) -> dict[str, Callable[[], Iterator[int]]]:
-    """Name to a function that begins a peer's steps; what is not installed is left out."""
+@dataclass(frozen=True)
+class Contender:
+    """One way to the clips.
+
+    Attributes:
+        begin: begins its steps; each gives its number of clips.
+        num_bytes: that it has read so far; those of the process's calls of `read` unless it maps a file.
+    """
+
+    begin: Callable[[], Iterator[int]]
+    num_bytes: Callable[[], int] = lambda: _bytes_read()
+
+
+def _bytes_read() -> int:
+    """Bytes that this process got from calls of `read`, out of memory or not; 0 where the system does not tell."""
+    counters = Path("/proc/self/io")
+    return int(counters.read_text().split()[1]) if counters.exists() else 0
+
+
+@dataclass(frozen=True)
+class _RecordsOnly:
+    """The videos of a shard set without their frames: a peer has its own."""
+
+    videos: ShardSet
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, index: int) -> VideoRecord:
+        return self.videos[index]
+
+    def read_frames(self, index: int, frames: Sequence[int]) -> EncodedFrames:
+        """The numbers alone."""
+        return EncodedFrames("jpeg", tuple(frames), (b"",) * len(frames))
+
+
+def peers(source: ClipSource, videos: ShardSet, folder: Path) -> dict[str, Contender]:
+    """The peers by name; what is not installed is left out."""
     database = write_list_database(videos, folder / "list.lmdb")
+    source = replace(source, videos=_RecordsOnly(videos))
     ways: dict[str, Callable[[PlannedBatch, int], Pictures]] = {
         "list in LMDB, Pillow": lambda batch, sample: from_list(database, batch, sample)
     }
@@ -74,7 +114,13 @@ def peers(source: ClipSource, videos: ShardSet, folder: Path) -> dict[str, Calla
             ways["mp4, decord"] = lambda batch, sample: from_decord(paths, batch, sample)
         if find_spec("av"):
             ways["mp4, PyAV"] = lambda batch, sample: from_pyav(paths, batch, sample)
-    return {name: lambda read=read: carried_out(source, read) for name, read in ways.items()}
+    return {
+        name: Contender(
+            lambda read=read: carried_out(source, read),
+            *([lambda: database.num_bytes] if name.startswith("list") else []),
+        )
+        for name, read in ways.items()
+    }
 
 
 def from_shards(batch: PlannedBatch, sample: int) -> Pictures:

@@ -15,7 +15,9 @@ class Backbone(nn.Module, ABC):
     """A video network without pooling and head.
 
     The module of a backbone also holds ``LAYOUTS``: for each published layout of its weights (``iic``, ``torchvision``,
-    ...) the function from a key of our state dict to the name of that entry there.
+    ...) the function from a key of our state dict to the name of that entry there. Where the weights of a layout were
+    trained with other settings than the defaults, ``LAYOUT_SETTINGS`` holds these by the name of the layout: other
+    settings would load as well and give other features.
 
     Attributes:
         out_dim: channels of the feature map.

@@ -19,6 +19,7 @@ from data_process.errors import InputError, RunError
 from data_process.frames import PICTURES, STREAMS
 from pipelines.dali_feed import Feed, Frames, HostDecoder, checked, stored_frames
 from pipelines.dali_graph import augment, flow_picture
+from pipelines.mending import Mender
 from pipelines.plan import ClipFormat
 from pipelines.prefetch import UntilError
 from pipelines.source import PlannedBatch
@@ -35,6 +36,7 @@ class DaliExecutor:
         device_id: number of the GPU.
         threads: CPU threads of the graph.
         prefetch: batches that DALI works on ahead.
+        mender: what is done about damaged frames; None fails at the first.
 
     Raises:
         InputError: where DALI is not installed, or mixed decoding is asked for without a GPU.
@@ -50,11 +52,12 @@ class DaliExecutor:
         device_id: int | None = None,
         threads: int,
         prefetch: int = 2,
+        mender: Mender | None = None,
     ) -> None:
         if decode == "mixed" and device != "gpu":
             raise InputError("pipeline.decode mixed needs a CUDA device; use cpu or auto on a machine without one")
         _require_dali()
-        self._format = clip_format
+        self._format, self._mender = clip_format, mender or Mender(0)
         self._gpu, self._decode = device == "gpu", decode
         self._options = {
             "batch_size": max_samples * clip_format.frames_per_sample,
@@ -73,7 +76,7 @@ class DaliExecutor:
             RunError: for frames that cannot be decoded or have another size than the record says.
             InputError: for videos that are stored in more than one way.
         """
-        batches = UntilError(checked(planned))
+        batches = UntilError(checked(planned, self._mender))
         first = next(batches, None)
         if first is None:
             batches.reraise()

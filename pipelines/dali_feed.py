@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -15,6 +16,7 @@ from data_process.decoding import decode
 from data_process.errors import InputError, RunError
 from data_process.frames import PICTURES, EncodedFrames
 from data_process.records import VideoRecord
+from pipelines.mending import Mender
 from pipelines.plan import PARAMETERS, ClipFormat, ClipPlan
 from pipelines.source import PlannedBatch
 from pipelines.vectors import vector_map
@@ -139,17 +141,20 @@ def edge_gain(length: int, size: int) -> np.ndarray:
     return (weights.sum(axis=1) / inside.sum(axis=1)).astype(np.float32)
 
 
-def checked(planned: Iterable[PlannedBatch]) -> Iterator[PlannedBatch]:
-    """The same batches; a JPEG that is cut short would end the whole graph without telling whose it was."""
+def checked(planned: Iterable[PlannedBatch], mender: Mender) -> Iterator[PlannedBatch]:
+    """The same batches, mended; a JPEG that is cut short would end the whole graph without telling whose it was."""
     for batch in planned:
-        for record, stored in zip(batch.records, batch.frames, strict=True):
-            if stored.codec in PICTURES:
-                for number, unit in zip(stored.numbers, stored.units, strict=True):
-                    _check_jpeg(unit, record, number)
-        yield batch
+        frames = tuple(
+            mender.checked(stored, record, check_jpeg) if stored.codec in PICTURES else stored
+            for record, stored in zip(batch.records, batch.frames, strict=True)
+        )
+        # A batch is told from others by being the same object.
+        same = all(one is other for one, other in zip(frames, batch.frames, strict=True))
+        yield batch if same else replace(batch, frames=frames)
 
 
-def _check_jpeg(data: bytes, record: VideoRecord, frame: int) -> None:
+def check_jpeg(data: bytes, record: VideoRecord, frame: int) -> None:
+    """Fail for bytes that are no whole JPEG, or of another size than the record says."""
     from simplejpeg import decode_jpeg_header
 
     if data[:2] != b"\xff\xd8" or data[-2:] != b"\xff\xd9":

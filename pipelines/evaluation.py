@@ -13,6 +13,7 @@ from data_process.records import VideoRecord
 from pipelines.batch import ViewBatch
 from pipelines.draw import centre_box, clip_frames, even_starts, looped, resized_crop
 from pipelines.loader import PipelineConfig, carried_out, make_executor, to_device
+from pipelines.mending import MendedVideos, Mender
 from pipelines.plan import Box, ClipFormat, ClipPlan, Planner, SamplePlan
 from pipelines.prefetch import Prefetcher
 from pipelines.source import PlannedBatch, VideoStore, plan_batch
@@ -99,10 +100,14 @@ def evaluation_batches(
 ) -> Iterator[ViewBatch]:
     """Batches of the given samples in their order, the last one short where they do not divide."""
     target, clip_format = torch.device(device), clips.clip_format
-    executor = make_executor(clip_format, config, max_samples=batch_size, device=target, local_ranks=local_ranks)
+    mender = Mender(config.max_damaged_frames)
+    executor = make_executor(
+        clip_format, config, max_samples=batch_size, device=target, mender=mender, local_ranks=local_ranks
+    )
+    mended = MendedVideos(videos, mender)
 
     def planned(first: int) -> PlannedBatch:
-        return plan_batch(videos, clips, clip_format, indices[first : first + batch_size], seed=0, epoch=0)
+        return plan_batch(mended, clips, clip_format, indices[first : first + batch_size], seed=0, epoch=0)
 
     firsts = range(0, len(indices), batch_size)
     background = Prefetcher(carried_out(planned, firsts, executor, readers=config.readers), depth=config.prefetch)

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_process.decoding import decode
+from pipelines.mending import Mender
 from pipelines.pixels import as_channels, cut_clip
 from pipelines.plan import ClipFormat
 from pipelines.prefetch import UntilError
+from pipelines.recycled import RecycledMemory
 from pipelines.source import PlannedBatch
 
 _BATCHES_AT_ONCE = 2
@@ -30,15 +31,19 @@ class HostExecutor:
         clip_format: views, frames, size and normalisation.
         threads: samples in work side by side.
         pinned: whether clips lie in page-locked memory, from which a copy to a GPU does not wait.
+        mender: what is done about damaged frames; None fails at the first.
     """
 
-    def __init__(self, clip_format: ClipFormat, *, threads: int, pinned: bool = False) -> None:
-        self._format, self._pinned = clip_format, pinned
+    def __init__(
+        self, clip_format: ClipFormat, *, threads: int, pinned: bool = False, mender: Mender | None = None
+    ) -> None:
+        self._format, self._pinned, self._mender = clip_format, pinned, mender or Mender(0)
         self._channels = clip_format.channels
         mean, std = (np.array(values[: self._channels]) for values in (clip_format.mean, clip_format.std))
         # One row of pixels, so that the innermost loop is long.
         self._scale = torch.from_numpy(np.tile(1.0 / (255.0 * std), clip_format.size)).float()
         self._offset = torch.from_numpy(np.tile(-mean / std, clip_format.size)).float()
+        self._recycled = RecycledMemory()
         self._pool = _single_threaded_pool(threads)
 
     def run(self, planned: Iterable[PlannedBatch]) -> Generator[tuple[PlannedBatch, tuple[Tensor, ...]], None, None]:
@@ -64,12 +69,16 @@ class HostExecutor:
 
     def _begin(self, batch: PlannedBatch) -> tuple[PlannedBatch, list[Tensor], list[Future[None]]]:
         shape = (len(batch.index), self._format.num_frames, self._format.size, self._format.size, self._channels)
-        views = [torch.empty(shape, pin_memory=self._pinned) for _ in range(self._format.num_views)]
+        views = [self._memory(shape) for _ in range(self._format.num_views)]
         samples = [self._pool.submit(self._fill, batch, sample, views) for sample in range(len(batch.index))]
         return batch, views, samples
 
+    def _memory(self, shape: tuple[int, ...]) -> Tensor:
+        # Torch keeps page-locked memory itself, until the copies from it are done.
+        return torch.empty(shape, pin_memory=True) if self._pinned else self._recycled.take(shape)
+
     def _fill(self, batch: PlannedBatch, sample: int, views: list[Tensor]) -> None:
-        decoded = decode(batch.frames[sample], batch.records[sample])
+        decoded = self._mender.decode(batch.frames[sample], batch.records[sample])
         for clip, view in zip(batch.plans[sample].clips, views, strict=True):
             pixels = as_channels(cut_clip(decoded, clip, self._format.size), self._format.component)
             rows = pixels.flatten(2).float()

@@ -15,6 +15,7 @@ from torch import Tensor
 from data_process.cores import available_cores
 from data_process.errors import InputError
 from pipelines.batch import ViewBatch
+from pipelines.mending import MendedVideos, Mender
 from pipelines.plan import ClipFormat, Planner
 from pipelines.prefetch import Prefetcher, map_ahead
 from pipelines.source import ClipSource, PlannedBatch, VideoStore
@@ -32,6 +33,8 @@ class PipelineConfig:
         prefetch: finished batches that are kept ready.
         readers: threads that read stored frames, a batch each; more hide the latency of a slow file system.
         decode: where DALI decodes JPEGs: cpu, mixed (on the GPU), or auto (mixed on a CUDA device).
+        max_damaged_frames: stored frames found damaged that a rank may show as their nearest intact neighbours in the
+            same sample, each with a warning; one more stops the run, 0 stops it at the first.
     """
 
     backend: Literal["auto", "host", "dali"] = "auto"
@@ -39,10 +42,13 @@ class PipelineConfig:
     prefetch: int = 2
     readers: int = 2
     decode: Literal["auto", "cpu", "mixed"] = "auto"
+    max_damaged_frames: int = 8
 
     def __post_init__(self) -> None:
         if self.threads < 0:
             raise InputError(f"pipeline.threads ({self.threads}) must be 0 (share the cores) or more")
+        if self.max_damaged_frames < 0:
+            raise InputError(f"pipeline.max_damaged_frames ({self.max_damaged_frames}) must be 0 or more")
         for name in ("prefetch", "readers"):
             if (value := getattr(self, name)) < 1:
                 raise InputError(f"pipeline.{name} ({value}) must be at least 1")
@@ -74,7 +80,13 @@ def thread_count(asked: int, *, local_ranks: int) -> int:
 
 
 def make_executor(
-    clip_format: ClipFormat, config: PipelineConfig, *, max_samples: int, device: torch.device, local_ranks: int = 1
+    clip_format: ClipFormat,
+    config: PipelineConfig,
+    *,
+    max_samples: int,
+    device: torch.device,
+    mender: Mender | None = None,
+    local_ranks: int = 1,
 ) -> Executor:
     """The executor that a configuration asks for.
 
@@ -86,7 +98,7 @@ def make_executor(
     if _backend(config, on_gpu=on_gpu) == "host":
         from pipelines.host import HostExecutor
 
-        return HostExecutor(clip_format, threads=threads, pinned=on_gpu)
+        return HostExecutor(clip_format, threads=threads, pinned=on_gpu, mender=mender)
     from pipelines.dali import DaliExecutor
 
     return DaliExecutor(
@@ -97,6 +109,7 @@ def make_executor(
         device_id=_gpu_number(device) if on_gpu else None,
         threads=threads,
         prefetch=config.prefetch,
+        mender=mender,
     )
 
 
@@ -202,11 +215,23 @@ def build_loader(
     Raises:
         InputError: for a batch that does not divide by the ranks or exceeds the dataset, or a missing backend.
     """
+    mender = Mender(config.max_damaged_frames)
     source = ClipSource(
-        videos, planner, clip_format, seed=seed, global_batch=global_batch, rank=rank, world_size=world_size
+        MendedVideos(videos, mender),
+        planner,
+        clip_format,
+        seed=seed,
+        global_batch=global_batch,
+        rank=rank,
+        world_size=world_size,
     )
     target = torch.device(device)
     executor = make_executor(
-        clip_format, config, max_samples=global_batch // world_size, device=target, local_ranks=local_ranks
+        clip_format,
+        config,
+        max_samples=global_batch // world_size,
+        device=target,
+        mender=mender,
+        local_ranks=local_ranks,
     )
     return Loader(source, executor, config=config, device=target)

@@ -91,7 +91,8 @@ def _cut(frames: list[np.ndarray], box: Box, angle: float, outside: int) -> Tens
     if angle:
         return rotated_crop(np.stack(frames), box, angle, outside=outside)
     rows, columns = slice(box.top, box.top + box.height), slice(box.left, box.left + box.width)
-    return torch.from_numpy(np.stack([frame[rows, columns] for frame in frames]))
+    # Unlike numpy's, torch's copy lets other threads run.
+    return torch.stack([torch.from_numpy(frame[rows, columns]) for frame in frames])
 
 
 def _recoloured(pixels: Tensor, changes: tuple[Photometric, ...]) -> Tensor:

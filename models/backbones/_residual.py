@@ -1,10 +1,12 @@
-"""Blocks, stages and key maps that the residual backbones share."""
+"""Blocks, stages and key maps of residual networks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor, nn
+
+from models.backbone import Backbone
 
 
 class ResidualBlock(nn.Module):
@@ -75,23 +77,49 @@ def stem(conv: nn.Module, channels: int, *after: nn.Module) -> nn.Sequential:
     return nn.Sequential(conv, nn.BatchNorm3d(channels), nn.ReLU(inplace=True), *after)
 
 
-def stages(layers: Sequence[int], width: int, block: Callable[[int, int, int], nn.Module]) -> nn.Sequential:
-    """Four stages of blocks; the first block of the second, third and fourth halves time and space.
+class ResidualNetwork(Backbone):
+    """A stem and four stages of blocks; the first block of the second, third and fourth halves time and space.
 
     Args:
+        first: makes the first convolution, from 3 to the given channels.
+        block: makes one of (channels of the input, channels of the output, stride).
         layers: blocks of the four stages.
         width: channels of the first stage; later stages have 2, 4 and 8 times as many.
-        block: makes one of (channels of the input, channels of the output, stride).
+        after_stem: what follows the ReLU of the stem.
     """
-    if len(layers) != 4 or min(layers) < 1 or width < 1:
-        raise ValueError(f"four stages of at least one block and a width >= 1 are needed, got {layers}, width {width}")
-    channels = [width, width, 2 * width, 4 * width, 8 * width]
-    made = []
-    for stage, blocks in enumerate(layers):
-        inside, outside = channels[stage], channels[stage + 1]
-        first = block(inside, outside, 1 if stage == 0 else 2)
-        made.append(nn.Sequential(first, *(block(outside, outside, 1) for _ in range(blocks - 1))))
-    return nn.Sequential(*made)
+
+    def __init__(
+        self,
+        first: Callable[[int], nn.Module],
+        block: Callable[[int, int, int], nn.Module],
+        *after_stem: nn.Module,
+        layers: Sequence[int],
+        width: int,
+    ) -> None:
+        super().__init__()
+        if len(layers) != 4 or min(layers) < 1 or width < 1:
+            raise ValueError(
+                f"{type(self).__name__} needs four stages of at least one block and width >= 1, "
+                f"got layers {tuple(layers)}, width {width}"
+            )
+        self.out_dim = 8 * width
+        self.stem = stem(first(width), width, *after_stem)
+        self.stages = nn.Sequential()
+        inside = width
+        for stage, blocks in enumerate(layers):
+            outside = width * 2**stage
+            entry = block(inside, outside, 1 if stage == 0 else 2)
+            self.stages.append(nn.Sequential(entry, *(block(outside, outside, 1) for _ in range(blocks - 1))))
+            inside = outside
+
+    def parts(self) -> Sequence[nn.Module]:
+        """The stem and the four stages."""
+        return self.stem, *self.stages
+
+
+def full_first(width: int) -> nn.Conv3d:
+    """First convolution of a network that sees three frames at once and halves the picture."""
+    return nn.Conv3d(3, width, (3, 7, 7), stride=(1, 2, 2), padding=(1, 3, 3), bias=False)
 
 
 def full_block(in_channels: int, out_channels: int, stride: int) -> ResidualBlock:

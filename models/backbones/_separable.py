@@ -36,6 +36,8 @@ class SeparableInception(Inception):
     def __init__(
         self, *, gating: bool, width: int, norm_eps: float, norm_momentum: float, legacy_init: LegacyInit | None
     ) -> None:
+        if legacy_init not in (None, "coclr", "cstp"):
+            raise ValueError(f"legacy_init is 'coclr', 'cstp' or null, got {legacy_init!r}")
         unit = partial(ConvUnit, norm_eps=norm_eps, norm_momentum=norm_momentum)
         super().__init__(Kinds(partial(_separable, unit), _padded_pool, Gate if gating else None), width=width)
         draw_he(self)
@@ -46,7 +48,7 @@ class SeparableInception(Inception):
 
 
 class Gate(nn.Module):
-    """Scales each channel by a sigmoid of a linear function of all channels' means (section 4.3 of the paper)."""
+    """Scales each channel by a sigmoid of a linear function of all channels' means."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -16,9 +16,9 @@ from models.backbones._initial import Release, draw_as, draw_he
 class I3D(Inception):
     """I3D with BatchNorm, without logits; 12,287,264 parameters at width 64.
 
-    A clip of T x S x S pixels gives (16 width, T/8, S/32, S/32), halves rounded up. Clips of one frame or one pixel are
-    too small for the 7x7x7 stem. "Same" padding is kept as both releases have it: the total of kernel - stride zeros on
-    an axis, the smaller half in front, whatever the size of the input (TensorFlow's depends on the size).
+    A clip of T x S x S pixels gives (16 width, T/8, S/32, S/32): the first half rounded down, the others up, so that
+    2 frames of 2 x 2 pixels are the smallest clip. "Same" padding is kept as both releases have it: kernel - stride
+    zeros on an axis, the smaller half in front, whatever the size of the input (TensorFlow's depends on it).
 
     Args:
         width: channels of the first layer; all others keep their proportion to it, rounded.

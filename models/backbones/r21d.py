@@ -10,12 +10,11 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from models.backbone import Backbone
 from models.backbones._initial import Release, draw_as
-from models.backbones._residual import Conv2Plus1d, ResidualBlock, iic_block, published_name, stages, stem
+from models.backbones._residual import Conv2Plus1d, ResidualBlock, ResidualNetwork, iic_block, published_name
 
 
-class R21D(Backbone):
+class R21D(ResidualNetwork):
     """R(2+1)D with batch norm; 14,365,303 parameters at width 64 with one block a stage, 33,178,423 with two.
 
     A clip of T x S x S pixels gives (8 width, T/8, S/16, S/16), halves rounded up; any size will do. The shortcuts are
@@ -32,15 +31,8 @@ class R21D(Backbone):
     def __init__(
         self, layers: Sequence[int] = (1, 1, 1, 1), width: int = 64, legacy_init: Release | None = None
     ) -> None:
-        super().__init__()
-        self.out_dim = 8 * width
-        self.stem = stem(_split(3, width, kernel=(3, 7, 7), stride=(1, 2, 2)), width)
-        self.stages = stages(layers, width, _block)
+        super().__init__(_first, _block, layers=layers, width=width)
         draw_as(legacy_init, self)
-
-    def parts(self) -> Sequence[nn.Module]:
-        """The stem and the four stages."""
-        return self.stem, *self.stages
 
 
 def middle_channels(in_channels: int, out_channels: int, kernel: tuple[int, int, int] = (3, 3, 3)) -> int:
@@ -57,6 +49,10 @@ def _split(
 ) -> Conv2Plus1d:
     middle = max(middle_channels(in_channels, out_channels, kernel), 1)
     return Conv2Plus1d(in_channels, middle, out_channels, kernel=kernel, stride=stride)
+
+
+def _first(width: int) -> Conv2Plus1d:
+    return _split(3, width, kernel=(3, 7, 7), stride=(1, 2, 2))
 
 
 def _block(in_channels: int, out_channels: int, stride: int) -> ResidualBlock:

@@ -11,20 +11,18 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from models.backbone import Backbone
 from models.backbones._initial import draw_he
 from models.backbones._residual import (
     Conv2Plus1d,
     ResidualBlock,
+    ResidualNetwork,
     projection,
     published_name,
     resnet_block,
-    stages,
-    stem,
 )
 
 
-class R2Plus1D18(Backbone):
+class R2Plus1D18(ResidualNetwork):
     """R(2+1)D-18 with batch norm; 31,300,125 parameters at width 64.
 
     A clip of T x S x S pixels gives (8 width, T/8, S/16, S/16), halves rounded up; any size will do. Convolutions are
@@ -36,16 +34,12 @@ class R2Plus1D18(Backbone):
     """
 
     def __init__(self, layers: Sequence[int] = (2, 2, 2, 2), width: int = 64) -> None:
-        super().__init__()
-        self.out_dim = 8 * width
-        conv = Conv2Plus1d(3, max(45 * width // 64, 1), width, kernel=(3, 7, 7), stride=(1, 2, 2))
-        self.stem = stem(conv, width)
-        self.stages = stages(layers, width, _block)
+        super().__init__(_first, _block, layers=layers, width=width)
         draw_he(self)
 
-    def parts(self) -> Sequence[nn.Module]:
-        """The stem and the four stages."""
-        return self.stem, *self.stages
+
+def _first(width: int) -> Conv2Plus1d:
+    return Conv2Plus1d(3, max(45 * width // 64, 1), width, kernel=(3, 7, 7), stride=(1, 2, 2))
 
 
 def _block(in_channels: int, out_channels: int, stride: int) -> ResidualBlock:

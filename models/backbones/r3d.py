@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import nn
-
-from models.backbone import Backbone
-from models.backbones._residual import full_block, iic_block, published_name, stages, stem
+from models.backbones._residual import ResidualNetwork, full_block, full_first, iic_block, published_name
 
 
-class R3D(Backbone):
+class R3D(ResidualNetwork):
     """R3D with batch norm; 14,361,792 parameters at width 64 with one block a stage.
 
     A clip of T x S x S pixels gives (8 width, T/8, S/16, S/16), halves rounded up; any size will do. Weights are drawn
@@ -26,15 +23,7 @@ class R3D(Backbone):
     """
 
     def __init__(self, layers: Sequence[int] = (1, 1, 1, 1), width: int = 64) -> None:
-        super().__init__()
-        self.out_dim = 8 * width
-        conv = nn.Conv3d(3, width, (3, 7, 7), stride=(1, 2, 2), padding=(1, 3, 3), bias=False)
-        self.stem = stem(conv, width)
-        self.stages = stages(layers, width, full_block)
-
-    def parts(self) -> Sequence[nn.Module]:
-        """The stem and the four stages."""
-        return self.stem, *self.stages
+        super().__init__(full_first, full_block, layers=layers, width=width)
 
 
 _BLOCK_PARTS = {

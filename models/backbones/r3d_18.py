@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import nn
-
-from models.backbone import Backbone
 from models.backbones._initial import draw_he
-from models.backbones._residual import full_block, published_name, resnet_block, stages, stem
+from models.backbones._residual import ResidualNetwork, full_block, full_first, published_name, resnet_block
 
 
-class R3D18(Backbone):
+class R3D18(ResidualNetwork):
     """R3D-18 with batch norm; 33,166,272 parameters at width 64.
 
     A clip of T x S x S pixels gives (8 width, T/8, S/16, S/16), halves rounded up; any size will do. Convolutions are
@@ -27,16 +24,8 @@ class R3D18(Backbone):
     """
 
     def __init__(self, layers: Sequence[int] = (2, 2, 2, 2), width: int = 64) -> None:
-        super().__init__()
-        self.out_dim = 8 * width
-        conv = nn.Conv3d(3, width, (3, 7, 7), stride=(1, 2, 2), padding=(1, 3, 3), bias=False)
-        self.stem = stem(conv, width)
-        self.stages = stages(layers, width, full_block)
+        super().__init__(full_first, full_block, layers=layers, width=width)
         draw_he(self)
-
-    def parts(self) -> Sequence[nn.Module]:
-        """The stem and the four stages."""
-        return self.stem, *self.stages
 
 
 _BLOCK_PARTS = {

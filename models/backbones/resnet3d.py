@@ -12,20 +12,18 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.backbone import Backbone
 from models.backbones._initial import Release, draw_as, draw_he
 from models.backbones._residual import (
     ResidualBlock,
+    ResidualNetwork,
     full_block,
     full_convolutions,
     published_name,
     resnet_block,
-    stages,
-    stem,
 )
 
 
-class ResNet3D(Backbone):
+class ResNet3D(ResidualNetwork):
     """3D ResNet of basic blocks; 33,203,904 parameters at width 64 with two blocks a stage.
 
     A clip of T x S x S pixels gives (8 width, T/16, S/32, S/32), halves rounded up; any size will do. The bottleneck
@@ -47,19 +45,12 @@ class ResNet3D(Backbone):
         shortcut: Literal["A", "B"] = "B",
         legacy_init: Release | None = None,
     ) -> None:
-        super().__init__()
         if shortcut not in ("A", "B"):
             raise ValueError(f"shortcut is 'A' or 'B', got {shortcut!r}")
-        self.out_dim = 8 * width
-        conv = nn.Conv3d(3, width, 7, stride=(1, 2, 2), padding=3, bias=False)
-        self.stem = stem(conv, width, nn.MaxPool3d(3, stride=2, padding=1))
-        self.stages = stages(layers, width, full_block if shortcut == "B" else _padded_block)
+        block = full_block if shortcut == "B" else _padded_block
+        super().__init__(_first, block, nn.MaxPool3d(3, stride=2, padding=1), layers=layers, width=width)
         draw_he(self)
         draw_as(legacy_init, self)
-
-    def parts(self) -> Sequence[nn.Module]:
-        """The stem and the four stages."""
-        return self.stem, *self.stages
 
 
 class PaddedShortcut(nn.Module):
@@ -73,6 +64,10 @@ class PaddedShortcut(nn.Module):
         """(B, C, t, h, w) to (B, C + new_channels, t/stride, h/stride, w/stride), halves rounded up."""
         step = self.stride
         return functional.pad(x[:, :, ::step, ::step, ::step], (0, 0, 0, 0, 0, 0, 0, self.new_channels))
+
+
+def _first(width: int) -> nn.Conv3d:
+    return nn.Conv3d(3, width, 7, stride=(1, 2, 2), padding=3, bias=False)
 
 
 def _padded_block(in_channels: int, out_channels: int, stride: int) -> ResidualBlock:

@@ -19,8 +19,8 @@ class S3D(SeparableInception):
         width: channels of the first layer; all others keep their proportion to it, rounded.
         norm_eps: added to the variance in every BatchNorm; torchvision's ``s3d`` has 0.001.
         norm_momentum: weight of a new batch in the running statistics; torchvision's ``s3d`` has 0.001.
-        legacy_init: ``coclr`` draws convolutions normal with deviation 0.01, as CoCLR and DualVar do; None normal with
-            variance 2 / fan out.
+        legacy_init: ``coclr`` draws convolutions normal with deviation 0.01, as CoCLR and DualVar do; ``cstp`` as CSTP
+            does, with scales of batch norms around 0; None normal with variance 2 / fan out.
     """
 
     def __init__(

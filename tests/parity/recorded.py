@@ -6,6 +6,7 @@ Files are looked for under $INTRAVID_VECTORS, else in `../shared/reference/vecto
 
 import importlib
 import inspect
+import json
 import os
 import re
 import zlib
@@ -13,7 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
+from torch import nn
 
 from models.backbone import Backbone
 
@@ -40,6 +43,33 @@ def load(path: Path) -> dict[str, np.ndarray]:
     """All arrays of a file."""
     with np.load(path) as arrays:
         return dict(arrays)
+
+
+def outputs_of(method: str) -> list[dict[str, np.ndarray]]:
+    """Recorded feature maps of DualVar's or CSTP's networks; a test skips without them."""
+    paths = sorted((vectors_root() / method).glob("backbones*.npz"))
+    if not paths:
+        pytest.skip(f"backbones.npz of {method} was recorded elsewhere: INTRAVID_VECTORS names the folder")
+    return [load(path) for path in paths]
+
+
+def keys_of(method: str) -> dict[str, dict]:
+    """What `keys.json` says of DualVar's or CSTP's networks, by name; a test skips without it."""
+    path = vectors_root() / method / "keys.json"
+    if not path.is_file():
+        pytest.skip(f"keys.json of {method} was recorded elsewhere: INTRAVID_VECTORS names the folder")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def shapes_below(entries: list[tuple[str, list[int]]], prefix: str = "") -> dict[str, tuple[int, ...]]:
+    """Shapes by name of those entries whose name begins with a prefix, without it."""
+    return {key.removeprefix(prefix): tuple(shape) for key, shape in entries if key.startswith(prefix)}
+
+
+def near(ours: np.ndarray, theirs: np.ndarray) -> None:
+    """Fails unless all values are within 1e-4 of the largest, as the READMEs of DualVar and CSTP ask."""
+    assert ours.shape == theirs.shape
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())
 
 
 def name(path: Path) -> str:
@@ -92,6 +122,16 @@ def filled_log_variance(key: str, shape: torch.Size) -> np.ndarray:
     return np.asarray(value, dtype=np.float32)
 
 
+Fill = Callable[[str, torch.Size], np.ndarray]
+
+
+def filled_as(key: str, module: nn.Module, fill: Fill = filled) -> nn.Module:
+    """The module with the values that it was recorded with under its original name."""
+    entries = module.state_dict().items()
+    module.load_state_dict({entry: torch.from_numpy(fill(f"{key}.{entry}", value.shape)) for entry, value in entries})
+    return module
+
+
 def backbone_module(stem: str):
     """Module of `models.backbones` that a recorded name begins with, underscores apart; None where there is none."""
     files = {path.stem.replace("_", ""): path.stem for path in (_REPOSITORY / "models" / "backbones").glob("[!_]*.py")}
@@ -100,9 +140,6 @@ def backbone_module(stem: str):
         if candidate := files.get("".join(words[:count])):
             return importlib.import_module(f"models.backbones.{candidate}")
     return None
-
-
-Fill = Callable[[str, torch.Size], np.ndarray]
 
 
 def make_backbone(module, *, out_dim: int, state_keys: list[str], layout: str = "iic", fill: Fill = filled) -> Backbone:

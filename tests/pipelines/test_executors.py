@@ -14,7 +14,7 @@ import torch
 
 from data_process.decoding import decode
 from data_process.errors import InputError, RunError
-from pipelines import host as host_module
+from pipelines import mending
 from pipelines.dali_feed import edge_gain, stored_frames
 from pipelines.host import HostExecutor
 from pipelines.pixels import cut_clip
@@ -152,7 +152,7 @@ def test_the_host_decodes_each_stored_frame_once(videos: MemoryShards, monkeypat
         decoded.extend((record.id, number) for number in encoded.numbers)
         return decode(encoded, record)
 
-    monkeypatch.setattr(host_module, "decode", counting)
+    monkeypatch.setattr(mending, "decode", counting)
     executor = HostExecutor(FORMAT, threads=2)
     ((batch, _),) = executor.run(batches(videos, 1))
     executor.close()
