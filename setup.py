@@ -26,6 +26,7 @@ setup(
         "imageio-ffmpeg>=0.6,<1",
         "simplejpeg>=1.8,<2",
         "pillow>=10.4,<14",
+        "safetensors>=0.4.3,<1",
         "jsonargparse[signatures]>=4.53,<5",
         "PyYAML>=6.0,<7",
         "rich>=13.7,<16",

@@ -144,6 +144,11 @@ def read_checkpoint(path: Path) -> RunState:
         ) from error
 
 
+def is_checkpoint(content: object) -> bool:
+    """Whether the content of a file of torch.save looks like a state of a run."""
+    return isinstance(content, Mapping) and {"format", "plan_version", "method"} <= content.keys()
+
+
 def latest_checkpoint(run: Path) -> Path:
     """The checkpoint that a path means: the file itself, or the newest of a run or checkpoint folder.
 

@@ -35,6 +35,8 @@ class EvalConfig:
         size: height and width of a clip, pixels.
         resize: (height, width) that frames are thought to be resized to before the centre crop; null for the largest
             centred square.
+        mean: subtracted from clips in [0, 1], per channel; null for what the weights were trained with.
+        std: divided by, likewise.
         drop_last_frame: leave out the last frame, as IIC does because flow has one frame less.
         modality: rgb, or residual (scaled to [0, 1], as in pretraining).
         feature: pooled (global average), or conv (max pool 1x2x2 of the feature map, flattened: 9,216 numbers for R3D).
@@ -53,6 +55,8 @@ class EvalConfig:
     stride: int = 1
     size: int = 112
     resize: tuple[int, int] | None = (128, 171)
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
     drop_last_frame: bool = False
     modality: Literal["rgb", "residual"] = "rgb"
     feature: Literal["pooled", "conv"] = "conv"
@@ -69,6 +73,8 @@ class EvalConfig:
                 raise InputError(f"eval.{name} must be at least 1, got {getattr(self, name)}")
         if min(self.ks, default=0) < 1:
             raise InputError(f"eval.ks needs one or more numbers from 1, got {self.ks}")
+        if self.std is not None and min(self.std) <= 0:
+            raise InputError(f"eval.std must be positive, got {list(self.std)}")
         if self.temperature <= 0 or self.linear_l2 < 0:
             raise InputError(
                 "eval.temperature must be positive, eval.linear_l2 not negative; got "

@@ -21,6 +21,8 @@ COMMANDS = {
     "retrieve": "video retrieval with a trained backbone",
     "knn": "k-nearest-neighbour classification with a trained backbone",
     "linear": "linear probe of a trained backbone",
+    "import": "weights of other programs to a file of ours, with a report",
+    "export": "the backbone of a run as safetensors with a card",
     "bench": "the speed of each stage, side by side with peers",
     "submit": "run another command as a SLURM job, requeued until done",
 }

@@ -106,7 +106,7 @@ def load_run(recipe: Path, overrides: Sequence[str] = ()) -> LoadedRun:
             settings = made.parse_args(["--config", str(recipe), *overrides])
             instantiated = _instantiate(made, settings)
     except (ArgumentError, ValueError, TypeError) as error:
-        raise InputError(f"{recipe}: {_explain(str(error))}") from None
+        raise InputError(f"{recipe}: {explained(str(error))}") from None
     except yaml.YAMLError as error:
         raise InputError(f"{recipe} is not YAML: {error}") from None
     dumped = made.dump(settings, skip_validation=True, skip_unset=False)
@@ -152,8 +152,8 @@ def _head_comment(recipe: Path) -> str:
     return "".join(lines)
 
 
-def _explain(message: str) -> str:
-    """The parser's message as one sentence with the full name of the setting; as it is where it has another form."""
+def explained(message: str) -> str:
+    """A message of jsonargparse as one sentence with the setting's full name; as it is where it has another form."""
     text = " ".join(message.split())
     keys = re.findall(r'Parser key "([\w.]+)"', text)
     union = re.search(r"Subtypes: \[(.+?)\] Errors: .*?Given value: (.+?)(?:\. Got value: |$)", text)

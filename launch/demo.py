@@ -17,7 +17,7 @@ from data_process.source import SourceRequest
 from engine.atomic import replacing
 from engine.checkpoint import checkpoint_step, latest_checkpoint
 from launch.config import load_run
-from launch.evaluate import evaluate, initial_backbone, one_frame_control, open_subject, print_table
+from launch.evaluate import evaluate, one_frame_control, open_subject, print_table
 from launch.pretrain import pretrain
 
 _LEAST_GAIN, _LARGEST_CONTROL = 20.0, 18.0
@@ -71,14 +71,14 @@ def demo(out: Path, *, seed: int = 0, videos: int = 400, test_videos: int = 160)
 
 def _judge(run_dir: Path) -> dict[str, dict[str, float]]:
     subject = open_subject(run_dir)
-    config = subject.loaded.config
-    videos = (config.data.open(config.eval.gallery), config.data.open(config.eval.query))
-    before = initial_backbone(subject.loaded)
+    config, data = subject.config, subject.loaded.config.data
+    videos = (data.open(config.gallery), data.open(config.query))
+    before = subject.untrained()
     return {
-        "random network": evaluate(before, videos, config.eval, name="random network"),
-        "one frame, random network": one_frame_control(before, videos, config.eval),
-        "one frame, pretrained": one_frame_control(subject.backbone, videos, config.eval),
-        f"pretrained, {subject.origin}": evaluate(subject.backbone, videos, config.eval, name="pretrained"),
+        "random network": evaluate(before, videos, config, name="random network"),
+        "one frame, random network": one_frame_control(before, videos, config),
+        "one frame, pretrained": one_frame_control(subject.backbone, videos, config),
+        f"pretrained, {subject.origin}": evaluate(subject.backbone, videos, config, name="pretrained"),
     }
 
 

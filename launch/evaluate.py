@@ -25,6 +25,9 @@ from launch.env import check_network, rank_variables
 from launch.shared_cores import share_cores
 from models.backbone import Backbone
 from models.method import DatasetFacts
+from models.weights.architecture import build
+from models.weights.card import ClipInput
+from models.weights.exported import Weights, load_weights
 from pipelines.evaluation import EvaluationClips, evaluation_batches
 from pipelines.loader import PipelineConfig
 from pipelines.order import evaluation_slice
@@ -42,34 +45,64 @@ class Subject:
         loaded: its configuration.
         backbone: with its weights.
         origin: where they come from, for the table.
-        folder: where results are written; None for a recipe without a run.
+        folder: where results are written; None for a recipe without a run, and for an exported file.
+        mean: that its clips were normalised with in training, per channel.
+        std: likewise.
+        exported: the file it comes from, where that is one of `intravid export` or `import`.
     """
 
     loaded: LoadedRun
     backbone: Backbone
     origin: str
     folder: Path | None
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    exported: Weights | None = None
+
+    @property
+    def config(self) -> EvalConfig:
+        """The settings of evaluation; where they do not tell it, clips are normalised as in training."""
+        config = self.loaded.config.eval
+        return replace(config, mean=config.mean or self.mean, std=config.std or self.std)
+
+    def untrained(self) -> Backbone:
+        """The same network with first weights."""
+        if self.exported is not None:
+            return build(type(self.backbone), self.exported.settings)
+        return initial_backbone(self.loaded)
 
 
-def open_subject(path: Path, overrides: Sequence[str] = ()) -> Subject:
+def open_subject(path: Path, overrides: Sequence[str] = (), *, weights: Path | None = None) -> Subject:
     """The newest weights of a run folder or checkpoint, or the first weights of a recipe.
 
+    Args:
+        path: run folder, checkpoint or recipe.
+        overrides: of its settings.
+        weights: an exported file whose network is judged instead, with the data and settings of the path.
+
     Raises:
-        InputError: where there is neither.
+        InputError: where there is none of them.
     """
-    if path.suffix in (".yaml", ".yml"):
-        loaded = load_run(path, overrides)
-        return Subject(loaded, initial_backbone(loaded), "random weights", None)
-    checkpoint = latest_checkpoint(path)
-    run_dir = checkpoint.parent.parent
-    loaded = load_run(run_dir / "config.yaml", overrides)
-    state = read_checkpoint(checkpoint)
-    backbone = initial_backbone(loaded)
+    checkpoint = None if path.suffix in (".yaml", ".yml") else latest_checkpoint(path)
+    loaded = load_run(path if checkpoint is None else checkpoint.parent.parent / "config.yaml", overrides)
+    if weights is not None:
+        return _exported_subject(loaded, weights)
+    method = loaded.build_method(DatasetFacts(1))
+    backbone, form = method.backbone, method.clip_format
+    if checkpoint is None:
+        return Subject(loaded, backbone, "random weights", None, form.mean, form.std)
+    run_dir, state = checkpoint.parent.parent, read_checkpoint(checkpoint)
     try:
         backbone.load_state_dict(backbone_weights(state))
     except RuntimeError as error:
         raise InputError(f"{checkpoint} does not fit the backbone of {run_dir / 'config.yaml'}: {error}") from None
-    return Subject(loaded, backbone, f"step {state.step}", run_dir)
+    return Subject(loaded, backbone, f"step {state.step}", run_dir, form.mean, form.std)
+
+
+def _exported_subject(loaded: LoadedRun, path: Path) -> Subject:
+    weights, _ = load_weights(path)
+    clips = weights.clips or ClipInput(loaded.config.eval.num_frames, loaded.config.eval.size)
+    return Subject(loaded, weights.backbone, f"weights {path.name}", None, clips.mean, clips.std, weights)
 
 
 def initial_backbone(loaded: LoadedRun) -> Backbone:
@@ -176,6 +209,8 @@ def _features(
         stride=config.stride,
         size=config.size,
         resize=config.resize,
+        mean=config.mean or (0.0, 0.0, 0.0),
+        std=config.std or (1.0, 1.0, 1.0),
         drop_last_frame=config.drop_last_frame,
         frozen_frame=frozen_frame,
     )
@@ -207,19 +242,21 @@ def _accuracy(scores: torch.Tensor, labels: torch.Tensor) -> float:
     return 100.0 * float((scores.argmax(dim=1) == labels).double().mean())
 
 
-def run_measures(path: Path, overrides: Sequence[str], *, measures: Sequence[str], controls: bool) -> int:
+def run_measures(
+    path: Path, overrides: Sequence[str], *, measures: Sequence[str], controls: bool, weights: Path | None = None
+) -> int:
     """What `intravid retrieve`, `knn` and `linear` do: judge, print a table, write `eval-NAME.json` beside the run."""
-    subject = open_subject(path, overrides)
-    config = subject.loaded.config
+    subject = open_subject(path, overrides, weights=weights)
+    config, judged = subject.loaded.config, subject.config
     os.environ.update(rank_variables(os.environ))
     check_network(os.environ)
     world = join(config.dist)
-    videos = world.finish_together(lambda: (config.data.open(config.eval.gallery), config.data.open(config.eval.query)))
+    videos = world.finish_together(lambda: (config.data.open(judged.gallery), config.data.open(judged.query)))
     given = {"measures": measures, "pipeline": config.pipeline, "world": world}
-    rows = {f"{path.name or path} ({subject.origin})": evaluate(subject.backbone, videos, config.eval, **given)}
+    rows = {f"{path.name or path} ({subject.origin})": evaluate(subject.backbone, videos, judged, **given)}
     if controls:
-        rows["one frame"] = one_frame_control(subject.backbone, videos, config.eval, **given)
-        rows["random network"] = evaluate(initial_backbone(subject.loaded), videos, config.eval, **given)
+        rows["one frame"] = one_frame_control(subject.backbone, videos, judged, **given)
+        rows["random network"] = evaluate(subject.untrained(), videos, judged, **given)
     leave()  # a process that ends inside of its group may be aborted by the group's own threads
     if world.is_main:
         title = f"{videos[1].name}: {len(videos[1])} {videos[1].split} videos against {len(videos[0])}"

@@ -1,4 +1,4 @@
-"""The commands of docs/data.md, run as they are written, on a small stand-in."""
+"""The commands of the pages in docs/, run as they are written, on small stand-ins."""
 
 import os
 import re
@@ -7,14 +7,19 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from data_process.shards import ShardSet
 from data_process.verify import VerifyConfig, verify
+from launch import cli
+from models.weights.architecture import build, find_kind, naming
+from models.weights.exported import load_backbone, load_weights
 from tests.data_process.test_import_lmdb import write_legacy
-from tests.sample_videos import write_video
+from tests.launch.runs import pretrain_words
+from tests.models.weights.saved_files import saved_as
+from tests.sample_videos import small_dataset, write_video
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "data.md"
 SLOW = ("intravid bench",)
 """Run by tests of their own."""
 
@@ -27,6 +32,36 @@ for task in $(seq 0 $last); do
         bash -c "${@: -1}" || exit 1
 done
 """
+
+
+def put_programs(folder):
+    """`intravid` and `sbatch` in a folder `bin`."""
+    programs = {"intravid": f'#!/bin/bash\nexec {sys.executable} -m launch "$@"\n', "sbatch": SBATCH}
+    for name, text in programs.items():
+        path = folder / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+
+
+def blocks(page, language):
+    """The blocks of a page in one language."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def commands(page):
+    lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
+    return [line for line in lines if line and not line.startswith(SLOW)]
+
+
+def run_all(lines, folder):
+    """Run shell commands in a folder; each must end well."""
+    environment = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    environment = {name: value for name, value in environment.items() if not name.startswith("SLURM_")}
+    for line in lines:
+        ran = subprocess.run(["bash", "-c", line], cwd=folder, env=environment, capture_output=True, text=True)
+        assert ran.returncode == 0, f"{line}\n{ran.stdout}\n{ran.stderr}"
 
 
 @pytest.fixture
@@ -43,30 +78,16 @@ def stand_in(tmp_path):
     (tmp_path / "k400" / "annotations" / "k400.csv").write_text("\n".join(rows) + "\n")
     (tmp_path / "old").mkdir()
     write_legacy(tmp_path / "old" / "k400.lmdb")
-    programs = {"intravid": f'#!/bin/bash\nexec {sys.executable} -m launch "$@"\n', "sbatch": SBATCH}
-    for name, text in programs.items():
-        path = tmp_path / "bin" / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
-        path.chmod(0o755)
+    put_programs(tmp_path)
     return tmp_path
 
 
-def commands():
-    blocks = re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    return [line for block in blocks for line in block.splitlines() if line and not line.startswith(SLOW)]
-
-
-def test_every_command_of_the_page_does_what_it_says(stand_in):
+def test_every_command_about_data_does_what_it_says(stand_in):
     pytest.importorskip("av", reason="PyAV (the extra `video`) is not installed")
     pytest.importorskip("cv2", reason="OpenCV (the extra `flow`) is not installed")
-    environment = {**os.environ, "PATH": f"{stand_in / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-    environment = {name: value for name, value in environment.items() if not name.startswith("SLURM_")}
-    lines = commands()
+    lines = commands("data.md")
     assert len(lines) >= 14
-    for line in lines:
-        ran = subprocess.run(["bash", "-c", line], cwd=stand_in, env=environment, capture_output=True, text=True)
-        assert ran.returncode == 0, f"{line}\n{ran.stdout}\n{ran.stderr}"
+    run_all(lines, stand_in)
     for name, videos in {
         "k400": 7,
         "k400-cluster": 7,
@@ -82,3 +103,41 @@ def test_every_command_of_the_page_does_what_it_says(stand_in):
     assert (stand_in / "shards" / "k400" / "missing.jsonl").read_text().count("\n") == 1
     for shard in (stand_in / "shards" / "k400").glob("*.lmdb"):
         assert shard.read_bytes() == (stand_in / "shards" / "k400-cluster" / shard.name).read_bytes()
+
+
+@pytest.fixture
+def weights_of_others(tmp_path, monkeypatch):
+    """Checkpoints of DualVar, CSTP and torchvision, and a run of ours."""
+    saved = {"epoch189.pth.tar": ("r21d", "dualvar"), "save_300.pth": ("resnet3d", "cstp")}
+    saved["r3d_18.pth"] = ("r3d_18", "torchvision")
+    (tmp_path / "theirs").mkdir()
+    for path, (name, layout) in saved.items():
+        backbone, to_name = build(find_kind(name), {}), naming(find_kind(name), layout)
+        state = {to_name(key): value for key, value in backbone.state_dict().items()}
+        other = {name: value + 1 for name, value in state.items()}
+        torch.save(saved_as(layout, state, other), tmp_path / "theirs" / path)
+    settings = {"train.steps": 30, "train.save_every": 20, "eval.num_clips": 2, "eval.num_frames": 4, "eval.size": 16}
+    small_dataset(tmp_path / "shards", videos=24)
+    monkeypatch.chdir(ROOT)  # where the recipe is
+    words = pretrain_words(tmp_path / "runs" / "iic", tmp_path / "shards", {**settings, "eval.resize": "null"})
+    assert cli.main(words) == 0
+    put_programs(tmp_path)
+    return tmp_path
+
+
+def test_every_command_about_weights_does_what_it_says(weights_of_others):
+    folder = weights_of_others
+    lines = commands("weights.md")
+    assert len(lines) == 8
+    run_all(lines, folder)
+    for number, program in enumerate(blocks("weights.md", "python")):
+        (folder / f"{number}.py").write_text(program)
+        run_all([f"{sys.executable} {number}.py"], folder)
+    for name, source in {"r21d": "epoch189.pth.tar", "resnet3d": "save_300.pth", "r3d_18": "r3d_18.pth"}.items():
+        weights, _ = load_weights(folder / "weights" / f"{name}.safetensors")
+        assert weights.provenance["source"] == source
+        first = build(find_kind(name), {}).state_dict()
+        assert all(torch.equal(value, first[key]) for key, value in weights.backbone.state_dict().items()), name
+    online, target = (load_backbone(folder / "weights" / f"resnet3d{end}.safetensors") for end in ("", "-target"))
+    assert all(torch.equal(one + 1, other) for one, other in zip(online.parameters(), target.parameters(), strict=True))
+    assert load_weights(folder / "weights" / "iic-20.safetensors")[0].provenance["step"] == 20

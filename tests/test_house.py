@@ -110,6 +110,7 @@ DOORS = {
     "ffmpeg": "data_process/",
     "imageio_ffmpeg": "data_process/",
     "cv2": "data_process/optical_flow.py",
+    "safetensors": "models/weights/",
     "nvidia.dali": "pipelines/dali.py",
     "submitit": "launch/submit.py",
     "apex": "engine/optim.py",
@@ -261,7 +262,20 @@ def loaded_modules(statement):
     return set(ran.stderr.split())
 
 
-HEAVY = {"torch", "numpy", "lmdb", "msgpack", "nvidia", "jsonargparse", "submitit", "PIL", "ffmpeg", "rich", "yaml"}
+HEAVY = {
+    "torch",
+    "numpy",
+    "lmdb",
+    "msgpack",
+    "nvidia",
+    "jsonargparse",
+    "submitit",
+    "PIL",
+    "ffmpeg",
+    "rich",
+    "yaml",
+    "safetensors",
+}
 
 
 def test_help_loads_nothing_heavy():

@@ -12,15 +12,19 @@ def run(name: str, does: str, arguments: list[str]) -> int:
         prog=f"intravid {name}",
         description=f"Judge a backbone by {does}, on the eval.query split against the eval.gallery split.",
         epilog=f"example:\n  intravid {name} runs/iic --controls\n  intravid {name} runs/iic --data.root shards/ucf101 "
-        "--eval.num_clips 10 --eval.feature conv\n",
+        f"--eval.num_clips 10 --eval.feature conv\n  intravid {name} configs/smoke/iic.yaml --data.root shards/ "
+        "--weights weights/r3d.safetensors\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("run", type=Path, help="run folder, checkpoint, or recipe (then: random weights)")
     parser.add_argument("--controls", action="store_true", help="add rows for one repeated frame and a random network")
+    parser.add_argument(
+        "--weights", type=Path, metavar="FILE", help="judge this file of `intravid export` or `import` instead"
+    )
     given, overrides = parser.parse_known_args(arguments)
     from launch.evaluate import run_measures
     from launch.pretrain import set_up_logging
 
     set_up_logging()
-    return run_measures(given.run, overrides, measures=(name,), controls=given.controls)
+    return run_measures(given.run, overrides, measures=(name,), controls=given.controls, weights=given.weights)
