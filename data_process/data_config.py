@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from data_process.chosen_videos import ChosenVideos
 from data_process.errors import InputError
+from data_process.flow_pairs import pair_flow
 from data_process.joined_videos import JoinedVideos
 from data_process.shard_file import Reader
 from data_process.shards import ShardSet
@@ -26,6 +29,8 @@ class DataConfig:
             they are.
         reader: pread (only the wanted bytes), or lmdb (whole values through LMDB, for comparison).
         check_crc: compare the checksum of every frame that is read.
+        flow: folder of the optical flow of the same videos (`intravid build --modality flow`), or several, for methods
+            that see it.
     """
 
     root: str | list[str] = ""
@@ -34,6 +39,7 @@ class DataConfig:
     stage: str = ""
     reader: Reader = "pread"
     check_crc: bool = True
+    flow: str | list[str] = ""
 
     @property
     def roots(self) -> list[str]:
@@ -48,19 +54,37 @@ class DataConfig:
         """
         if not self.roots or not all(self.roots):
             raise InputError("data.root is not set; give the folder of shards, for instance --data.root shards/")
-        chosen = split or self.split
+        videos = self._joined(self.roots, split or self.split)
+        # A subset names videos of the run's own split; galleries and queries of evaluation are whole.
+        return ChosenVideos(videos, _ids(Path(self.subset))) if self.subset and split is None else videos
+
+    def open_flow(self, frames: VideoSet) -> tuple[VideoSet, np.ndarray] | None:
+        """The optical flow of opened videos, and for each of them its index there; None where none is given.
+
+        Raises:
+            InputError: where a video has no flow, or one of another length.
+        """
+        if not self.flow:
+            return None
+        roots = [self.flow] if isinstance(self.flow, str) else list(self.flow)
+        flow = self._joined(roots, frames.split or "all")
+        if self.subset:
+            # Only the flow of the chosen videos is asked for; other roots may hold more.
+            known = set(flow.ids())
+            flow = ChosenVideos(flow, [video for video in frames.ids() if video in known])
+        return flow, pair_flow(frames, flow)
+
+    def _joined(self, roots: list[str], split: str) -> VideoSet:
         parts = [
             ShardSet(
                 self._local(Path(root)),
-                split=None if chosen == "all" else chosen,
+                split=None if split == "all" else split,
                 reader=self.reader,
                 check_crc=self.check_crc,
             )
-            for root in self.roots
+            for root in roots
         ]
-        videos: VideoSet = parts[0] if len(parts) == 1 else JoinedVideos(parts)
-        # A subset names videos of the run's own split; galleries and queries of evaluation are whole.
-        return ChosenVideos(videos, _ids(Path(self.subset))) if self.subset and split is None else videos
+        return parts[0] if len(parts) == 1 else JoinedVideos(parts)
 
     def _local(self, root: Path) -> Path:
         if not self.stage:

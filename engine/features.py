@@ -20,6 +20,7 @@ from engine.world import World
 from models.backbone import Backbone
 from models.views import residual
 from pipelines.batch import ViewBatch
+from pipelines.evaluation import Crops, Sampling
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,11 @@ class EvalConfig:
     Attributes:
         gallery: split that is searched, and trained on by the linear probe.
         query: split that is judged.
-        num_clips: evenly spaced clips of a video, whose features are averaged.
+        num_clips: evenly spaced clips of a video, whose features are averaged; of the samplings even and capped.
+        sampling: even (short videos start again), capped (they stand still), or as many windows as cover a video:
+            joined (CSTP) or sliding (DualVar).
+        crops: places of every clip, averaged too: 1 (centre), 3 (along the longer side), 5 (corners and centre) or 10
+            (those and their mirror images).
         num_frames: frames a clip.
         stride: video frames from one to the next.
         size: height and width of a clip, pixels.
@@ -41,7 +46,7 @@ class EvalConfig:
         modality: rgb, or residual (scaled to [0, 1], as in pretraining).
         feature: pooled (global average), or conv (max pool 1x2x2 of the feature map, flattened: 9,216 numbers for R3D).
         centre: subtract the gallery's mean before cosines are taken.
-        batch_size: videos side by side.
+        batch_size: videos side by side, or windows.
         neighbours: k of the kNN classifier.
         temperature: of its weights exp(cosine / temperature).
         ks: of retrieval.
@@ -51,6 +56,8 @@ class EvalConfig:
     gallery: str = "train"
     query: str = "test"
     num_clips: int = 10
+    sampling: Sampling = "even"
+    crops: Crops = 1
     num_frames: int = 16
     stride: int = 1
     size: int = 112
@@ -115,7 +122,7 @@ def extract_features(
 
     Args:
         backbone: set to eval mode here; its mode is restored.
-        batches: of this rank, views are clips.
+        batches: of this rank, views are clips; rows of the same index follow each other and are averaged.
         config: which features.
         world: ranks whose parts follow each other.
         label: of the progress display, which only rank 0 shows.
@@ -123,16 +130,44 @@ def extract_features(
     """
     was_training = backbone.training
     backbone.eval()
-    rows = []
+    videos = _Means()
     try:
         with show_progress(label, total, unit="videos") if world.is_main else nullcontext() as progress:
             for batch in batches:
                 features = [clip_features(backbone, clip, config).float() for clip in batch.clips]
-                rows.append(torch.stack(features).mean(dim=0).cpu())
+                new = videos.add(batch.index.tolist(), torch.stack(features).mean(dim=0).cpu())
                 if progress:
-                    progress.advance(len(batch))
+                    progress.advance(new)
     finally:
         backbone.train(was_training)
-    mine = torch.cat(rows) if rows else torch.empty(0, 0)
+    mine = videos.values()
     dims = max(world.gather(mine.shape[1]))
     return world.concatenate(mine if len(mine) else torch.empty(0, dims))
+
+
+class _Means:
+    """Means of rows of the same index that follow each other."""
+
+    def __init__(self) -> None:
+        self._sums: list[Tensor] = []
+        self._counts: list[int] = []
+        self._last: int | None = None
+
+    def add(self, index: list[int], rows: Tensor) -> int:
+        """Take rows (B, D); the number of indices that were not seen before."""
+        before = len(self._sums)
+        for one, row in zip(index, rows, strict=True):
+            if one == self._last:
+                self._sums[-1] = self._sums[-1] + row
+                self._counts[-1] += 1
+            else:
+                self._sums.append(row)
+                self._counts.append(1)
+            self._last = one
+        return len(self._sums) - before
+
+    def values(self) -> Tensor:
+        """(N, D), in the order in which the indices came."""
+        if not self._sums:
+            return torch.empty(0, 0)
+        return torch.stack(self._sums) / torch.tensor(self._counts)[:, None]

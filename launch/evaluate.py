@@ -205,6 +205,8 @@ def _features(
 ) -> SplitFeatures:
     clips = EvaluationClips(
         num_clips=config.num_clips,
+        sampling=config.sampling,
+        crops=config.crops,
         num_frames=config.num_frames,
         stride=config.stride,
         size=config.size,

@@ -7,7 +7,10 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from data_process.errors import InputError
+from data_process.video_set import VideoSet
 from engine.atomic import replacing
 from engine.checkpoint import RunFacts
 from engine.stop import Stop, StopFlag
@@ -19,6 +22,7 @@ from launch.requeue import leave_stopped, seconds_left
 from launch.shared_cores import share_cores
 from models.method import DatasetFacts
 from pipelines.loader import build_loader
+from pipelines.paired import PairedFlow
 
 _LOG = logging.getLogger(__name__)
 _STOPS = {
@@ -77,6 +81,7 @@ def _run(loaded: LoadedRun, world: World, stop: StopFlag, sharing: int) -> Outco
     config, run_dir = loaded.config, Path(loaded.config.run_dir)
     # A copy to a local disk (data.stage) takes each machine as long as it takes.
     videos = world.finish_together(config.data.open)
+    flow = config.data.open_flow(videos)
     method = loaded.build_method(DatasetFacts(len(videos), len(videos.classes)))
     with build_loader(
         videos,
@@ -89,6 +94,7 @@ def _run(loaded: LoadedRun, world: World, stop: StopFlag, sharing: int) -> Outco
         world_size=world.world_size,
         local_ranks=sharing,
         device=world.device,
+        flow=PairedFlow(*flow) if flow else None,
     ) as loader:
         return train(
             method,
@@ -100,10 +106,14 @@ def _run(loaded: LoadedRun, world: World, stop: StopFlag, sharing: int) -> Outco
             run_dir=run_dir,
             world=world,
             stop=stop,
-            facts=RunFacts(config.train.seed, config.train.global_batch, videos.digest, loaded.plain),
+            facts=RunFacts(config.train.seed, config.train.global_batch, _digest(videos, flow), loaded.plain),
             # Not earlier: a start that is refused must leave the configuration of the run that is there.
             accepted=lambda: _write_config(run_dir, loaded.text) if world.is_main else None,
         )
+
+
+def _digest(videos: VideoSet, flow: tuple[VideoSet, np.ndarray] | None) -> str:
+    return f"{videos.digest}+{flow[0].digest}" if flow else videos.digest
 
 
 def _write_config(run_dir: Path, text: str) -> None:

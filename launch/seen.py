@@ -11,6 +11,8 @@ from data_process.errors import InputError
 from launch.config import LoadedRun
 from models.method import DatasetFacts
 from pipelines.host import HostExecutor
+from pipelines.paired import PairedFlow
+from pipelines.plan import ClipFormat
 from pipelines.plan_sheet import PlanSheetLayout, draw_plan_sheet
 from pipelines.source import ClipSource, PlannedBatch
 
@@ -37,6 +39,7 @@ def draw_seen(
     if step < 0 or not 0 <= rank < ranks:
         raise InputError(f"step {step}, rank {rank} of {ranks}: both count from 0, ranks up to their number less one")
     videos = loaded.config.data.open()
+    flow = loaded.config.data.open_flow(videos)
     method = loaded.build_method(DatasetFacts(len(videos), len(videos.classes)))
     train, clip_format = loaded.config.train, method.clip_format
     source = ClipSource(
@@ -47,20 +50,37 @@ def draw_seen(
         global_batch=train.global_batch,
         rank=rank,
         world_size=ranks,
+        flow=PairedFlow(*flow) if flow else None,
     )
     batch = source(step, most=samples)
-    executor = HostExecutor(clip_format, threads=2)
-    try:
-        ((_, clips),) = executor.run([batch])
-    finally:
-        executor.close()
     part = f", rank {rank} of {ranks}" if ranks > 1 else ""
     title = (
         f"{type(method).__name__}, step {step}{part}, seed {train.seed}: "
         f"{len(batch.index)} of {train.global_batch // ranks} samples"
     )
+    sheet = _sheet(title, batch, clip_format.of_frames, layout)
+    if batch.flow is None:
+        return sheet
+    return _below(sheet, _sheet(f"{title}: {clip_format.flow}", batch.flow, clip_format.of_flow, layout))
+
+
+def _sheet(title: str, batch: PlannedBatch, clip_format: ClipFormat, layout: PlanSheetLayout) -> Image.Image:
+    executor = HostExecutor(clip_format, threads=2)
+    try:
+        ((_, clips),) = executor.run([batch])
+    finally:
+        executor.close()
     stored = [_first_frame(batch, number) for number in range(len(batch.index))]
     return draw_plan_sheet(title, batch, clips, stored, clip_format, layout)
+
+
+def _below(upper: Image.Image, lower: Image.Image) -> Image.Image:
+    from PIL import Image
+
+    both = Image.new("RGB", (max(upper.width, lower.width), upper.height + lower.height), "white")
+    both.paste(upper, (0, 0))
+    both.paste(lower, (0, upper.height))
+    return both
 
 
 def _first_frame(batch: PlannedBatch, number: int) -> np.ndarray:

@@ -44,10 +44,10 @@ def read_settings(kind: type[Backbone], words: Sequence[str]) -> dict[str, Any]:
     made = ArgumentParser(exit_on_error=False)
     made.add_class_arguments(kind)
     try:
-        made.parse_object(full_settings(kind, given))
+        parsed = made.parse_object(full_settings(kind, given))
     except (ArgumentError, ValueError, TypeError) as error:
         raise InputError(f"--set {explained(str(error))}") from None
-    return given
+    return {name: parsed[name] for name in given}  # a float such as 1e-3 is a text for YAML
 
 
 def open_weights(path: Path, *, step: int | None = None, trust: bool = False) -> Weights:
@@ -94,7 +94,7 @@ def write_weights(out: Path, weights: Weights, layout: str = OWN_LAYOUT) -> tupl
     """
     out = out_path(out)
     content, card = exported_bytes(weights, layout)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(out.parent)
     beside = out.with_suffix(".json")
     for path, written in ((out, content), (beside, card.text().encode())):
         with replacing(path) as file:
@@ -118,13 +118,20 @@ def write_program(out: Path, weights: Weights) -> Path:
             "--frames and --size"
         )
     path = out_path(out).with_suffix(".pt2")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     example = torch.zeros(2, weights.backbone.in_channels, clips.frames, clips.size, clips.size)
     batch = torch.export.Dim("batch")
     program = torch.export.export(weights.backbone.eval(), (example,), dynamic_shapes=({0: batch},))
     with replacing(path) as file:
         torch.export.save(program, file)
     return path
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {folder} ({error.strerror}); give a place for the file") from None
 
 
 def _checkpoint(path: Path, step: int | None) -> Path:

@@ -1,9 +1,11 @@
-"""Deterministic clips of evaluation: evenly spaced over the video, centre crop, one view a clip."""
+"""Deterministic clips of evaluation: spaced evenly over a video or covering it, cropped at fixed places."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -11,25 +13,35 @@ import torch
 from data_process.errors import InputError
 from data_process.records import VideoRecord
 from pipelines.batch import ViewBatch
-from pipelines.draw import centre_box, clip_frames, even_starts, looped, resized_crop
+from pipelines.draw import resized_crop
+from pipelines.draw.windows import Clips, capped_clips, even_clips, joined_windows, sliding_windows
 from pipelines.loader import PipelineConfig, carried_out, make_executor, to_device
 from pipelines.mending import MendedVideos, Mender
-from pipelines.plan import Box, ClipFormat, ClipPlan, Planner, SamplePlan
+from pipelines.plan import ClipFormat, ClipPlan, SamplePlan
 from pipelines.prefetch import Prefetcher
-from pipelines.source import PlannedBatch, VideoStore, plan_batch
+from pipelines.source import PlannedBatch, VideoStore, read_planned
+
+Sampling = Literal["even", "capped", "joined", "sliding"]
+Crops = Literal[1, 3, 5, 10]
+_WINDOWS = ("joined", "sliding")
 
 
 @dataclass(frozen=True)
 class EvaluationClips:
-    """Clips that a video is judged by; also the planner that draws them.
+    """Clips that a video is judged by.
 
     Attributes:
-        num_clips: evenly spaced clips of a video, one view each.
+        num_clips: evenly spaced clips of a video; of the samplings even and capped.
+        sampling: even (IIC: short videos start again) or capped (DualVar: they stand still at their last frame) for
+            `num_clips` spread over the video; joined (CSTP: neighbours share a frame) or sliding (DualVar: half
+            overlapping) for as many windows as cover it.
+        crops: places of every clip: 1 in the centre; 3 along the longer side; 5 at the corners and in the centre; 10
+            those and their mirror images.
         num_frames: frames a clip.
         stride: video frames from one to the next.
         size: output height and width, pixels.
-        resize: (height, width) that frames are thought to be resized to before a centre crop of `size`, as IIC's
-            128 x 171 for 112; None takes the largest centred square.
+        resize: (height, width) that frames are thought to be resized to before a crop of `size`, as IIC's 128 x 171 for
+            112; None takes the largest square.
         mean: of the normalisation, per channel in [0, 1].
         std: likewise.
         drop_last_frame: leave out the last frame, as IIC does because flow has one frame less.
@@ -37,6 +49,8 @@ class EvaluationClips:
     """
 
     num_clips: int = 10
+    sampling: Sampling = "even"
+    crops: Crops = 1
     num_frames: int = 16
     stride: int = 1
     size: int = 112
@@ -49,6 +63,9 @@ class EvaluationClips:
     def __post_init__(self) -> None:
         if min(self.num_clips, self.num_frames, self.stride, self.size) < 1:
             raise InputError(f"clips, frames, stride and size of evaluation must be at least 1, got {self}")
+        for name, allowed in (("sampling", get_args(Sampling)), ("crops", get_args(Crops))):
+            if (value := getattr(self, name)) not in allowed:
+                raise InputError(f"{name} {value!r} of evaluation: expected one of {', '.join(map(str, allowed))}")
         if self.resize is not None and min(self.resize) < self.size:
             raise InputError(f"the crop ({self.size}) must fit into resize {self.resize}, or resize be null")
         if self.frozen_frame is not None and not 0.0 <= self.frozen_frame <= 1.0:
@@ -56,36 +73,59 @@ class EvaluationClips:
 
     @property
     def clip_format(self) -> ClipFormat:
-        """Format of the clips; no operation beside crop and resize."""
-        return ClipFormat(self.num_clips, self.num_frames, self.size, self.mean, self.std)
+        """Format of the clips of one plan: those of a video, or where windows cover it the crops of one window."""
+        views = self.crops * (1 if self.sampling in _WINDOWS else self.num_clips)
+        operations = frozenset({"flip"} if self.crops == 10 else ())
+        return ClipFormat(views, self.num_frames, self.size, self.mean, self.std, operations)
 
-    def planner(self) -> Planner:
-        """The planner, which is this object."""
-        return self
+    def plans(self, record: VideoRecord) -> tuple[SamplePlan, ...]:
+        """What is seen of a video, nothing drawn: one plan, or one for each window. Its label is the target."""
+        targets = {"label": np.array(record.label, dtype=np.int64)}
+        places = self._places(record)
+        clips = [tuple(replace(place, frames=frames) for place in places) for frames in self._frames(record)]
+        if self.sampling in _WINDOWS:
+            return tuple(SamplePlan(crops, targets) for crops in clips)
+        return (SamplePlan(tuple(clip for crops in clips for clip in crops), targets),)
 
-    def __call__(self, _: np.random.Generator, record: VideoRecord) -> SamplePlan:
-        """The clips of a video, nothing drawn; its label is the target."""
-        box = self._box(record)
-        clips = tuple(ClipPlan(frames, box) for frames in self._frames(record))
-        return SamplePlan(clips, {"label": np.array(record.label, dtype=np.int64)})
-
-    def _frames(self, record: VideoRecord) -> list[tuple[int, ...]]:
+    def _frames(self, record: VideoRecord) -> Clips:
         length = max(1, record.num_frames - self.drop_last_frame)
-        if self.frozen_frame is not None:
-            return [(round(self.frozen_frame * (length - 1)),) * self.num_frames] * self.num_clips
-        starts = even_starts(
-            video_frames=length, num_clips=self.num_clips, num_frames=self.num_frames, stride=self.stride
-        )
-        return [looped(clip_frames(start, num_frames=self.num_frames, stride=self.stride), length) for start in starts]
+        if self.sampling in _WINDOWS:
+            cover = joined_windows if self.sampling == "joined" else sliding_windows
+            found = cover(length, num_frames=self.num_frames, stride=self.stride)
+        else:
+            spread = even_clips if self.sampling == "even" else capped_clips
+            found = spread(length, num_clips=self.num_clips, num_frames=self.num_frames, stride=self.stride)
+        if self.frozen_frame is None:
+            return found
+        return ((round(self.frozen_frame * (length - 1)),) * self.num_frames,) * len(found)
 
-    def _box(self, record: VideoRecord) -> Box:
+    def _places(self, record: VideoRecord) -> list[ClipPlan]:
+        """The crops of a clip, of one frame each."""
+        height, width = record.height, record.width
         if self.resize is None:
-            return centre_box(record.height, record.width)
-        # Python rounds 29.5 to 30, as torchvision's CenterCrop does with IIC's 171 - 112.
-        top, left = (round((side - self.size) / 2) for side in self.resize)
-        return resized_crop(
-            top, left, crop=self.size, resized=self.resize, height=record.height, width=record.width
-        )  # fmt: skip
+            resized, crop = (height, width), min(height, width)
+            centre = (height - crop) // 2, (width - crop) // 2
+        else:
+            resized, crop = self.resize, self.size
+            # Python rounds 29.5 to 30, as torchvision's CenterCrop does with IIC's 171 - 112.
+            centre = round((resized[0] - crop) / 2), round((resized[1] - crop) / 2)
+        boxes = [
+            resized_crop(top, left, crop=crop, resized=resized, height=height, width=width)
+            for top, left in _crop_places(self.crops, centre, (resized[0] - crop, resized[1] - crop))
+        ]
+        mirrored = (False, True) if self.crops == 10 else (False,)
+        return [ClipPlan((0,), box, flip=flip) for flip in mirrored for box in boxes]
+
+
+def _crop_places(crops: Crops, centre: tuple[int, int], last: tuple[int, int]) -> list[tuple[int, int]]:
+    """(top, left) of the crops; those of 5 in the order of torchvision's FiveCrop."""
+    if crops == 1:
+        return [centre]
+    if crops == 3:
+        down = last[0] > last[1]
+        ends = [(place, centre[1]) if down else (centre[0], place) for place in (0, last[0] if down else last[1])]
+        return [ends[0], centre, ends[1]]
+    return [(0, 0), (0, last[1]), (last[0], 0), last, centre]
 
 
 def evaluation_batches(
@@ -98,7 +138,11 @@ def evaluation_batches(
     local_ranks: int = 1,
     device: torch.device | str = "cpu",
 ) -> Iterator[ViewBatch]:
-    """Batches of the given samples in their order, the last one short where they do not divide."""
+    """Batches of the plans of the given samples in their order, the last one short where they do not divide.
+
+    Where windows cover a video, each is a row of its own, and a video's rows follow each other, also over the end of a
+    batch: ``index`` tells which belong together.
+    """
     target, clip_format = torch.device(device), clips.clip_format
     mender = Mender(config.max_damaged_frames)
     executor = make_executor(
@@ -106,14 +150,19 @@ def evaluation_batches(
     )
     mended = MendedVideos(videos, mender)
 
-    def planned(first: int) -> PlannedBatch:
-        return plan_batch(mended, clips, clip_format, indices[first : first + batch_size], seed=0, epoch=0)
+    def planned(part: list[tuple[int, SamplePlan]]) -> PlannedBatch:
+        return read_planned(mended, clip_format, [index for index, _ in part], [plan for _, plan in part])
 
-    firsts = range(0, len(indices), batch_size)
-    background = Prefetcher(carried_out(planned, firsts, executor, readers=config.readers), depth=config.prefetch)
+    parts = _parts(((index, plan) for index in indices for plan in clips.plans(videos[index])), batch_size)
+    background = Prefetcher(carried_out(planned, parts, executor, readers=config.readers), depth=config.prefetch)
     try:
         for batch, _ in background:
             yield to_device(batch, target)
     finally:
         background.stop()
         executor.close()
+
+
+def _parts(plans: Iterator[tuple[int, SamplePlan]], size: int) -> Iterator[list[tuple[int, SamplePlan]]]:
+    while part := list(islice(plans, size)):
+        yield part

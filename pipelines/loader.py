@@ -7,18 +7,18 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import count
-from typing import Literal, Protocol
+from typing import Literal, TypeVar
 
 import torch
-from torch import Tensor
 
 from data_process.cores import available_cores
 from data_process.errors import InputError
 from pipelines.batch import ViewBatch
 from pipelines.mending import MendedVideos, Mender
+from pipelines.paired import PairedExecutor, PairedFlow
 from pipelines.plan import ClipFormat, Planner
 from pipelines.prefetch import Prefetcher, map_ahead
-from pipelines.source import ClipSource, PlannedBatch, VideoStore
+from pipelines.source import ClipSource, Executor, PlannedBatch, VideoStore
 
 _log = logging.getLogger(__name__)
 
@@ -54,18 +54,6 @@ class PipelineConfig:
                 raise InputError(f"pipeline.{name} ({value}) must be at least 1")
 
 
-class Executor(Protocol):
-    """Carries plans out; `pipelines.host` and `pipelines.dali`."""
-
-    def run(self, planned: Iterable[PlannedBatch]) -> Generator[tuple[PlannedBatch, tuple[Tensor, ...]], None, None]:
-        """Each batch with its V clips (b, 3, T, S, S); an error comes after all batches before it."""
-        ...
-
-    def close(self) -> None:
-        """Let threads and memory go."""
-        ...
-
-
 def thread_count(asked: int, *, local_ranks: int) -> int:
     """Threads of this rank: those asked for, or for 0 its share of the cores that `local_ranks` processes have."""
     cores = available_cores()
@@ -94,6 +82,25 @@ def make_executor(
         InputError: for a backend that is not installed or a decoder that the device does not have.
     """
     threads = thread_count(config.threads, local_ranks=local_ranks)
+    given = {"max_samples": max_samples, "device": device, "mender": mender}
+    if not clip_format.flow:
+        return _single_executor(clip_format, config, threads=threads, **given)
+    halves = max(1, threads - threads // 2), max(1, threads // 2)
+    formats = clip_format.of_frames, clip_format.of_flow
+    return PairedExecutor(
+        *(_single_executor(one, config, threads=share, **given) for one, share in zip(formats, halves, strict=True))
+    )
+
+
+def _single_executor(
+    clip_format: ClipFormat,
+    config: PipelineConfig,
+    *,
+    threads: int,
+    max_samples: int,
+    device: torch.device,
+    mender: Mender | None,
+) -> Executor:
     on_gpu = device.type == "cuda"
     if _backend(config, on_gpu=on_gpu) == "host":
         from pipelines.host import HostExecutor
@@ -177,10 +184,16 @@ class Loader:
         self.close()
 
 
+Step = TypeVar("Step")
+
+
 def carried_out(
-    source: Callable[[int], PlannedBatch], steps: Iterable[int], executor: Executor, *, readers: int
+    source: Callable[[Step], PlannedBatch], steps: Iterable[Step], executor: Executor, *, readers: int
 ) -> Generator[ViewBatch, None, None]:
-    """The batch of each step: read by `readers` threads, carried out by the executor, on the CPU or DALI's device."""
+    """The batch of each step, or of whatever the source takes: read by `readers` threads, carried out by the executor.
+
+    On the CPU, or DALI's device.
+    """
     with closing(map_ahead(source, steps, threads=readers)) as planned, closing(executor.run(planned)) as finished:
         for batch, clips in finished:
             device = clips[0].device
@@ -209,6 +222,7 @@ def build_loader(
     world_size: int = 1,
     local_ranks: int = 1,
     device: torch.device | str = "cpu",
+    flow: PairedFlow | None = None,
 ) -> Loader:
     """A loader of one rank's part of every global batch.
 
@@ -224,6 +238,7 @@ def build_loader(
         global_batch=global_batch,
         rank=rank,
         world_size=world_size,
+        flow=PairedFlow(MendedVideos(flow.videos, mender), flow.place) if flow else None,
     )
     target = torch.device(device)
     executor = make_executor(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -206,6 +206,9 @@ Planner = Callable[[np.random.Generator, VideoRecord], SamplePlan]
 Modality = Literal["rgb", "flow", "flow-u", "flow-v"]
 """What a clip's channels are; see `ClipFormat`."""
 
+Component = Literal["flow-u", "flow-v"]
+"""A component of optical flow: to the right, and down."""
+
 
 @dataclass(frozen=True)
 class ClipFormat:
@@ -224,6 +227,7 @@ class ClipFormat:
             the next, as levels ``128 + 127 * pixels / bound``, cut at the bound that the videos were stored with. So
             the mean 128 / 255 and the std 127 / 255 give displacements in bounds, -1 to 1, no motion 0. Changes of
             colour and blur leave flow as it is; of mean and std as many count as there are channels.
+        flow: flow-u or flow-v adds the same V clips of the optical flow of the same videos, behind those of frames.
     """
 
     num_views: int
@@ -233,10 +237,13 @@ class ClipFormat:
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     operations: frozenset[str] = frozenset()
     modality: Modality = "rgb"
+    flow: Component | None = None
 
     def __post_init__(self) -> None:
         if self.modality not in get_args(Modality):
             raise ValueError(f"modality {self.modality!r}: expected one of {', '.join(get_args(Modality))}")
+        if self.flow is not None and (self.is_flow or self.flow not in get_args(Component)):
+            raise ValueError(f"flow {self.flow!r} beside {self.modality}: expected flow-u or flow-v beside rgb")
         if min(self.num_views, self.num_frames, self.size) < 1:
             raise ValueError(f"num_views, num_frames and size must be at least 1, got {self}")
         if min(self.std) <= 0:
@@ -258,6 +265,22 @@ class ClipFormat:
     def channels(self) -> int:
         """C, 3 or 2."""
         return 2 if self.modality == "flow" else 3
+
+    @property
+    def of_frames(self) -> ClipFormat:
+        """The format of the clips of frames alone."""
+        return replace(self, flow=None)
+
+    @property
+    def of_flow(self) -> ClipFormat:
+        """The format of the clips of flow that are added.
+
+        Raises:
+            ValueError: where none are.
+        """
+        if self.flow is None:
+            raise ValueError("these clips have no flow beside them")
+        return replace(self, modality=self.flow, flow=None)
 
     @cached_property
     def frames_per_sample(self) -> int:

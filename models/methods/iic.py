@@ -36,7 +36,8 @@ class IIC(Method):
         facts: number of videos, which is the number of bank rows.
         backbone: encodes all views.
         clip: how the clip is drawn.
-        second_view: residual frames, or rgb (then view 2 is view 1: the same features).
+        second_view: residual frames; rgb (then view 2 is view 1: the same features); or flow-u or flow-v, a component
+            of the stored optical flow of the same frames (`data.flow`).
         intra_negative: repeat one frame, shuffle (swap two of four chunks), or none (plain two-bank contrast).
         num_negatives: K.
         temperature: T.
@@ -52,7 +53,7 @@ class IIC(Method):
         backbone: Backbone,
         *,
         clip: ClipDraw = ClipDraw(),  # noqa: B008 - frozen
-        second_view: Literal["residual", "rgb"] = "residual",
+        second_view: Literal["residual", "rgb", "flow-u", "flow-v"] = "residual",
         intra_negative: IntraNegative = "repeat",
         num_negatives: int = 1024,
         temperature: float = 0.07,
@@ -85,8 +86,9 @@ class IIC(Method):
 
     @property
     def clip_format(self) -> ClipFormat:
-        """One clip in [0, 1]; the other views are made from it on the device."""
-        return ClipFormat(1, self.clip.num_frames, self.clip.size, operations=self.clip.operations)
+        """One clip in [0, 1], perhaps with its flow; the other views are made from it on the device."""
+        flow = self.second_view if self.second_view in ("flow-u", "flow-v") else None
+        return ClipFormat(1, self.clip.num_frames, self.clip.size, operations=self.clip.operations, flow=flow)
 
     def planner(self) -> Planner:
         """Draws the clip, K bank rows and the intra-negative's frame or order."""
@@ -94,9 +96,12 @@ class IIC(Method):
 
     def forward(self, batch: ViewBatch) -> MethodOutput:
         """Both view losses; features wait for `after_step` to reach the banks."""
-        (clips,) = batch.clips
+        clips, *flow = batch.clips
         view1 = self._encode(clips)
-        view2 = view1 if self.second_view == "rgb" else self._encode(residual(clips))
+        if self.second_view == "rgb":
+            view2 = view1
+        else:
+            view2 = self._encode(flow[0] if flow else residual(clips))
         features = {"view1": view1, "view2": view2}
         if self.intra_negative != "none":
             # Its features get no gradient, but batch norm sees the clip as in the release, third and in train mode.

@@ -17,7 +17,7 @@ from models.weights.architecture import OWN_LAYOUT, build, find_kind, layout_set
 from models.weights.card import Card, ClipInput, card_of, read_card_text
 from models.weights.match import Place, match_at
 from models.weights.report import refuse
-from models.weights.tensor_file import is_tensor_file, read_tensor_file, tensor_file_bytes, tensors_sha256
+from models.weights.tensor_file import read_tensor_file, read_text, tensor_file_bytes, tensors_sha256
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def exported_bytes(weights: Weights, layout: str = OWN_LAYOUT) -> tuple[bytes, C
 
 def is_exported(path: Path) -> bool:
     """Whether a file is safetensors with a card of ours."""
-    return path.is_file() and is_tensor_file(path) and read_tensor_file(path)[1] is not None
+    return path.is_file() and read_text(path) is not None
 
 
 def load_weights(path: Path | str, *, trust: bool = False) -> tuple[Weights, Card]:

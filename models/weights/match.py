@@ -78,7 +78,7 @@ class Match:
 
 def find_prefixes(names: Mapping[str, str], keys: Mapping[str, Tensor]) -> Counter[str]:
     """Prefix to the number of keys that are that prefix and one of the names."""
-    wanted = set(names.values()) | {second for name in names.values() if (second := second_name(name))}
+    wanted = _all_names(names)
     found: Counter[str] = Counter()
     for key in keys:
         start = 0
@@ -101,30 +101,30 @@ def match_at(place: Place, names: Mapping[str, str], own: Mapping[str, Tensor], 
         there: the state dict of the file.
     """
     inside = {key[len(place.prefix) :]: one for key, one in there.items() if key.startswith(place.prefix)}
-    known = set(names.values()) | {second for name in names.values() if (second := second_name(name))}
-    leftover = [name for name in inside if name not in known]
-    unexpected = _of_the_backbone(leftover, known)
-    heads = [name for name in leftover if name not in set(unexpected)]
-    others = [key for key in there if not key.startswith(place.prefix)]
     given = {name: _given(name, inside) for name in names.values()}
     missing = [name for name, copies in given.items() if not copies]
+    twice = [name for name, copies in given.items() if len(copies) == 2]
     shapes = {name: (copies[0].shape, own[key].shape) for key, name in names.items() if (copies := given[name])}
     misshapen = {name: (tuple(one), tuple(other)) for name, (one, other) in shapes.items() if one != other}
-    not_finite = [name for name in shapes if not torch.isfinite(given[name][0]).all()]
-    twice = [name for name, copies in given.items() if len(copies) == 2]
-    fitting = shapes.keys() - misshapen.keys() - set(not_finite)
+    fitting = [name for name in shapes if name not in misshapen]
+    finite = {name for name in fitting if torch.isfinite(given[name][0]).all()}
+    unexpected, beside = _left_over(place, inside, there, _all_names(names))
     return Match(
         place,
-        {key: given[name][0].to(own[key].dtype) for key, name in names.items() if name in fitting},
+        {key: given[name][0].to(own[key].dtype) for key, name in names.items() if name in finite},
         missing=tuple(name for name in missing if not name.endswith(COUNTER)),
         counters=tuple(name for name in missing if name.endswith(COUNTER)),
         unexpected=unexpected,
         misshapen=misshapen,
-        not_finite=tuple(not_finite),
+        not_finite=tuple(name for name in fitting if name not in finite),
         copies=len(twice),
-        unequal=tuple(name for name in twice if not torch.equal(*given[name])),
-        beside=dict(Counter(key.removeprefix("module.").partition(".")[0] for key in heads + others)),
+        unequal=tuple(name for name in twice if not _equal(*given[name])),
+        beside=beside,
     )
+
+
+def _all_names(names: Mapping[str, str]) -> set[str]:
+    return {one for name in names.values() for one in (name, second_name(name)) if one is not None}
 
 
 def _given(name: str, inside: Mapping[str, Tensor]) -> list[Tensor]:
@@ -132,7 +132,17 @@ def _given(name: str, inside: Mapping[str, Tensor]) -> list[Tensor]:
     return [inside[one] for one in (name, second_name(name)) if one is not None and one in inside]
 
 
-def _of_the_backbone(leftover: list[str], known: set[str]) -> tuple[str, ...]:
-    """Names in modules that the backbone has too: of a deeper or gated network, not of a head."""
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and torch.equal(one, other)
+
+
+def _left_over(
+    place: Place, inside: Mapping[str, Tensor], there: Mapping[str, Tensor], known: set[str]
+) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Names of a deeper or gated network, in modules that the backbone has too; and all others, grouped and counted."""
     modules = {name.partition(".")[0] for name in known}
-    return tuple(name for name in leftover if name.partition(".")[0] in modules)
+    more = [name for name in inside if name not in known]
+    unexpected = tuple(name for name in more if name.partition(".")[0] in modules)
+    heads = [name for name in more if name.partition(".")[0] not in modules]
+    others = [key.removeprefix("module.") for key in there if not key.startswith(place.prefix)]
+    return unexpected, dict(Counter(name.partition(".")[0] for name in heads + others))

@@ -23,6 +23,19 @@ def is_tensor_file(path: Path) -> bool:
     return len(start) == 9 and start[8:] == b"{" and 0 < int.from_bytes(start[:8], "little") < path.stat().st_size
 
 
+def read_text(path: Path) -> str | None:
+    """Our text, without reading the tensors; None where the file is no safetensors file or has none."""
+    from safetensors import SafetensorError, safe_open
+
+    if not is_tensor_file(path):
+        return None
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return (file.metadata() or {}).get(_TEXT)
+    except SafetensorError:
+        return None
+
+
 def tensor_file_bytes(tensors: Mapping[str, Tensor], text: str) -> bytes:
     """The whole file; the same bytes for the same tensors and text."""
     from safetensors.torch import save

@@ -102,3 +102,27 @@ def test_a_rank_without_videos_still_takes_part(two_ranks):
 def test_impossible_settings_are_refused_when_built(wrong):
     with pytest.raises(InputError, match=f"eval.{next(iter(wrong))}"):
         EvalConfig(**wrong)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 30])
+def test_rows_of_a_video_are_averaged_over_the_ends_of_batches(batch_size):
+    counts = {4: 3, 0: 1, 6: 4, 2: 2}
+    rows = [
+        (video, clips_of(video, num_clips=count)[place][None])
+        for video, count in counts.items()
+        for place in range(count)
+    ]
+
+    def windows():
+        for first in range(0, len(rows), batch_size):
+            index, clips = zip(*rows[first : first + batch_size], strict=True)
+            yield ViewBatch((torch.cat(clips),), torch.tensor(index))
+
+    network, config = backbone(), EvalConfig(feature="pooled")
+    values = extract_features(network, windows(), config, world=World(), label="windows", total=len(counts))
+    with torch.no_grad():
+        expected = [
+            network.eval().pooled(torch.stack(clips_of(video, num_clips=count))).mean(dim=0)
+            for video, count in counts.items()
+        ]
+    torch.testing.assert_close(values, torch.stack(expected), rtol=0, atol=1e-6)

@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -92,6 +93,24 @@ def test_gradient_reaches_every_parameter_and_batches_of_one_work(intra, second_
         {"intra_frame"} if intra == "repeat" else {"intra_order"} if intra == "shuffle" else set()
     )
     assert planned.num_rows == 9
+
+
+@pytest.mark.parametrize("component", ["flow-u", "flow-v"])
+def test_the_second_view_may_be_stored_flow(component):
+    torch.manual_seed(0)
+    method = IIC(
+        DatasetFacts(9), R3D(width=4), clip=ClipDraw(num_frames=8, size=32), num_negatives=5, second_view=component
+    )
+    assert method.clip_format.of_flow.modality == component
+    batch = make_batch()
+    flow, rows = torch.rand_like(batch.clips[0]), method.banks["view2"].rows[batch.index]
+    losses = method(replace(batch, clips=(batch.clips[0], flow))).losses
+    method.after_step()
+    mixed = 0.5 * rows + 0.5 * method.backbone.pooled(flow).detach()
+    stored = method.banks["view2"].rows[batch.index]
+    torch.testing.assert_close(stored, torch.nn.functional.normalize(mixed, dim=1), rtol=1e-4, atol=1e-5)
+    other = method(replace(batch, clips=(batch.clips[0], 1 - flow))).losses
+    assert other["view2"] != losses["view2"]
 
 
 def test_bfloat16_stays_near_float32():

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from pipelines.draw import RATES, centred_frames, clip_frames, overlap_shifts, restarted
+from pipelines.draw import RATES, centred_frames, clip_frames, overlap_shifts, random_start, restarted
+from pipelines.draw.windows import capped_clips, joined_windows, sliding_windows
 from tests.parity.recorded import load, vectors_root
 
 
@@ -63,3 +64,48 @@ def test_cstp_places_boxes_so(name: str) -> None:
         shared = width - abs(u1 - x1)
         # The shared width is cut to whole pixels, so the height may come out a pixel larger than the box.
         assert abs(v1 - y1) == abs(height - int(RATES[label] * width * height / shared))
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_dualvar_tests_on_ten_capped_clips(stride: int) -> None:
+    vectors = recorded("dualvar/samplers")
+    for length, clips in zip(vectors["vlens"].tolist(), vectors[f"tenclip_ds{stride}"].tolist(), strict=True):
+        ours = capped_clips(length, num_clips=10, num_frames=16, stride=stride)
+        assert [list(clip) for clip in ours] == clips
+
+
+def test_dualvar_slides_windows_so() -> None:
+    vectors = recorded("dualvar/samplers")
+    names = [name for name in vectors if name.startswith("slide_")]
+    assert names
+    for name in names:
+        stride, length, pad = (int("".join(filter(str.isdigit, word))) for word in name.split("_")[1:])
+        ours = sliding_windows(length, num_frames=16, stride=stride, pad_front=bool(pad))
+        assert [list(clip) for clip in ours] == vectors[name].tolist(), name
+
+
+def test_cstp_joins_test_windows_so() -> None:
+    vectors = recorded("cstp/misc")
+    names = [name for name in vectors if name.startswith("test_dir_")]
+    assert names
+    for name in names:
+        rate, length = (int("".join(filter(str.isdigit, word))) for word in name.split("_")[2:])
+        ours = joined_windows(length, num_frames=16, stride=rate)
+        from_files, from_database = vectors[name].tolist(), vectors[name.replace("dir", "lmdb")].tolist()
+        if length > 15 * rate:
+            assert [list(clip) for clip in ours] == from_database, name
+            assert [[frame + 1 for frame in clip] for clip in ours] == from_files, name
+        else:
+            # As released the last frame of a short video is never seen from files, the first never from a database.
+            (clip,) = joined_windows(length - 1, num_frames=16, stride=rate)
+            assert [frame + 1 for frame in clip] == from_files[0] == from_database[0], name
+            assert max(ours[0]) == (length - 1) // rate * rate
+
+
+def test_vtdl_validates_between_these_starts() -> None:
+    for length, first, last in recorded("vtdl/sampling")["val_start_range_len64_stride1_1based"].tolist():
+        starts = {
+            random_start(np.random.default_rng(seed), video_frames=length, num_frames=64) + 1 for seed in range(2000)
+        }
+        assert min(starts) == first
+        assert max(starts) == last

@@ -12,7 +12,7 @@ from data_process.errors import InputError
 from data_process.records import VideoRecord
 from pipelines.evaluation import EvaluationClips, evaluation_batches
 from pipelines.loader import PipelineConfig
-from pipelines.plan import Box, SamplePlan, sample_rng
+from pipelines.plan import Box, SamplePlan
 from tests.pipelines.memory_shards import MemoryShards, generated
 
 HOST = PipelineConfig(backend="host", threads=2)
@@ -23,7 +23,7 @@ def record(num_frames: int, height: int = 128, width: int = 171) -> VideoRecord:
 
 
 def plan_of(clips: EvaluationClips, video: VideoRecord) -> SamplePlan:
-    plan = clips.planner()(sample_rng(0, 0, 0), video)
+    (plan,) = clips.plans(video)
     clips.clip_format.check(plan)
     for clip in plan.clips:
         clip.check_fits(video)
@@ -64,7 +64,15 @@ def test_labels_come_as_targets() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"num_clips": 0}, {"stride": 0}, {"size": 200}, {"frozen_frame": 1.5}, {"resize": (100, 171)}],
+    [
+        {"num_clips": 0},
+        {"stride": 0},
+        {"size": 200},
+        {"frozen_frame": 1.5},
+        {"resize": (100, 171)},
+        {"sampling": "random"},
+        {"crops": 2},
+    ],
 )
 def test_impossible_settings_are_input_errors(wrong: dict) -> None:
     with pytest.raises(InputError, match=next(iter(wrong)).replace("num_", "").replace("size", "resize|size")):
@@ -112,3 +120,41 @@ def test_leaving_evaluation_early_leaves_no_thread(videos: MemoryShards) -> None
     next(batches)
     batches.close()
     assert set(threading.enumerate()) <= before
+
+
+def test_crops_lie_where_they_are_said_to() -> None:
+    plan = plan_of(EvaluationClips(num_clips=2, num_frames=8, crops=10, resize=(128, 171)), record(40))
+    assert [clip.frames[0] for clip in plan.clips] == [0] * 10 + [32] * 10
+    first = plan.clips[:10]
+    corners = [(0, 0), (0, 59), (16, 0), (16, 59), (8, 30)]
+    assert [(clip.box.top, clip.box.left) for clip in first] == corners * 2
+    assert [clip.flip for clip in first] == [False] * 5 + [True] * 5
+    assert {(clip.box.height, clip.box.width) for clip in first} == {(112, 112)}
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "places"), [(128, 171, [(8, 0), (8, 30), (8, 59)]), (171, 128, [(0, 8), (30, 8), (59, 8)])]
+)
+def test_three_crops_lie_along_the_longer_side(height: int, width: int, places: list) -> None:
+    clips = EvaluationClips(num_clips=1, crops=3, resize=(height, width))
+    plan = plan_of(clips, record(40, height, width))
+    assert [(clip.box.top, clip.box.left) for clip in plan.clips] == places
+    square = plan_of(EvaluationClips(num_clips=1, crops=3, resize=None), record(40, height, width))
+    ends = [(clip.box.top, clip.box.left) for clip in square.clips]
+    assert ends[0] == (0, 0)
+    assert ends[2] == (max(0, height - width), max(0, width - height))
+
+
+@pytest.mark.parametrize("sampling", ["joined", "sliding"])
+def test_windows_cover_a_video_and_keep_its_rows_together(videos: MemoryShards, sampling: str) -> None:
+    clips = EvaluationClips(sampling=sampling, num_frames=4, size=16, resize=None, crops=3)  # type: ignore[arg-type]
+    counts = [len(clips.plans(video)) for video in videos.records]
+    assert len(set(counts)) > 1, "videos of one length show nothing"
+    for video in videos.records:
+        seen = {frame for plan in clips.plans(video) for clip in plan.clips for frame in clip.frames}
+        assert seen >= set(range(video.num_frames - 1)), "the last frame may be left over"
+    batches = list(evaluation_batches(videos, clips, config=HOST, indices=[3, 0, 6], batch_size=4))
+    rows = [int(index) for batch in batches for index in batch.index]
+    assert rows == [3] * counts[3] + [0] * counts[0] + [6] * counts[6]
+    assert all(len(batch.clips) == 3 for batch in batches)
+    assert all(len(batch) == 4 for batch in batches[:-1])
