@@ -1,196 +1,188 @@
-"""What the training loop costs beside the plainest loop that takes the same steps.
+"""What a training step of each backbone costs, and what the engine's loop adds to the plainest loop that takes it.
 
-Both train IIC on the same batches, prepared before the clock starts. They take turns step by step: whenever the engine
-asks for a batch, the bare loop takes its step first. So a machine that is busy with other things slows both alike; read
-the ratios, not the milliseconds.
+Both loops train IIC with one forward pass a step on the same batches, prepared before the clock starts. They take turns
+step by step, so a machine that is busy with other things slows both alike; read the ratios, not the milliseconds.
+
+On a CUDA device: published networks, clips of 16 x 112 x 112 in bfloat16, eager and compiled. On the CPU: all networks,
+but small ones, in float32, eager. Every default can be changed. "Of matmul" and "of copy" are what the bare loop
+reaches of a large matrix product and of a large copy, measured in the same run: operations forward and backward, and
+the bytes that must pass through memory at least.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from itertools import count
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from pkgutil import iter_modules
 
 import torch
 
+import models.backbones
+from benchmarks.ceilings import copy_bytes, matmul_flops
+from benchmarks.lockstep import (
+    LockStep,
+    Steps,
+    bare_loop,
+    make_batches,
+    make_method,
+    peak_bytes,
+    step_cost,
+    train_beside,
+)
 from benchmarks.options import add_outputs, positive
-from benchmarks.scoreboard import Scoreboard
-from data_process.records import VideoRecord
-from engine.checkpoint import RunFacts
-from engine.optim import OptimConfig
-from engine.precision import PrecisionConfig
-from engine.schedule import ScheduleConfig
-from engine.stop import StopFlag
-from engine.trainer import TrainConfig, train
-from engine.world import World
-from models.backbones.r3d import R3D
-from models.method import DatasetFacts, Method
-from models.methods.iic import IIC
-from models.planners.single_clip import ClipDraw
-from pipelines.batch import ViewBatch
-from pipelines.plan import sample_rng
+from benchmarks.scoreboard import Goal, Scoreboard
+from data_process.errors import InputError
+from models.backbone import Backbone
+from models.weights.architecture import build, find_kind
 
-NUM_VIDEOS = 400
-
-
-class LockStep:
-    """A loader whose batches are ready, and that times a bare step before each step of the engine.
-
-    Args:
-        batches: used over and over.
-        bare_step: takes one step of the bare loop on a batch.
-        steps_per_epoch: of the data that the batches stand for.
-
-    Attributes:
-        bare_ms: duration of each bare step.
-        engine_ms: duration of each of the engine's, from batch to the next request.
-    """
-
-    wait_s = 0.0
-
-    def __init__(
-        self, batches: list[ViewBatch], bare_step: Callable[[ViewBatch], None], *, steps_per_epoch: int
-    ) -> None:
-        self._batches, self._bare_step, self.steps_per_epoch = batches, bare_step, steps_per_epoch
-        self.bare_ms: list[float] = []
-        self.engine_ms: list[float] = []
-
-    def batches(self, start_step: int) -> Iterator[ViewBatch]:
-        """The prepared batches, each used by the bare loop first."""
-        for step in count(start_step):
-            batch = self._batches[step % len(self._batches)]
-            begin = time.perf_counter()
-            self._bare_step(batch)
-            self.bare_ms.append(1e3 * (time.perf_counter() - begin))
-            begin = time.perf_counter()
-            yield batch
-            self.engine_ms.append(1e3 * (time.perf_counter() - begin))
-
-
-def make_method(given: argparse.Namespace) -> Method:
-    """IIC as in the motion set's recipe."""
-    torch.manual_seed(0)
-    clip = ClipDraw(num_frames=given.frames, size=given.size)
-    facts = DatasetFacts(NUM_VIDEOS)
-    return IIC(facts, R3D(width=given.width), clip=clip, num_negatives=512, normalize_features=True)
-
-
-def make_batches(method: Method, given: argparse.Namespace, num_batches: int = 4) -> list[ViewBatch]:
-    """Random pixels with the targets that the method's planner draws."""
-    planner, shape = method.planner(), method.clip_format
-    record = VideoRecord("bench/video", 0, "train", "jpeg", 64, 25.0, 64, 64)
-    generator, made = torch.Generator().manual_seed(0), []
-    for number in range(num_batches):
-        index = [(number * given.batch + place) % NUM_VIDEOS for place in range(given.batch)]
-        targets = [planner(sample_rng(0, 0, sample), record).targets for sample in index]
-        size = (given.batch, 3, shape.num_frames, shape.size, shape.size)
-        clips = torch.rand(size, generator=generator).contiguous(memory_format=torch.channels_last_3d)
-        stacked = {name: torch.stack([torch.from_numpy(row[name]) for row in targets]) for name in targets[0]}
-        made.append(ViewBatch((clips,), torch.tensor(index), stacked))
-    return made
-
-
-def bare_loop(method: Method, *, channels_last: bool) -> Callable[[ViewBatch], None]:
-    """Forward, backward, step, banks: nothing is logged, checked or saved."""
-    method.train()
-    if channels_last:
-        for parameter in method.parameters():
-            if parameter.ndim == 5:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
-    optimizer = torch.optim.AdamW(method.parameters(), lr=1e-3, weight_decay=1e-4)
-
-    def step(batch: ViewBatch) -> None:
-        loss: Any = sum(method(batch).losses.values())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        method.after_step()
-
-    return step
-
-
-def measure(given: argparse.Namespace) -> LockStep:
-    """Run `engine.trainer.train` with its log, heartbeat, stop flag and checkpoints beside the bare loop."""
-    bare = make_method(given)
-    batches = make_batches(bare, given)
-    loader = LockStep(
-        batches,
-        bare_loop(bare, channels_last=given.channels_last),
-        steps_per_epoch=NUM_VIDEOS // given.batch,
-    )
-    config = TrainConfig(
-        steps=given.steps + 1,  # the last one is never timed: nothing is asked for after it
-        global_batch=given.batch,
-        seed=0,
-        log_every=given.log_every,
-        save_every=given.save_every,
-        channels_last=given.channels_last,
-        tensorboard=False,
-    )
-    world = World()
-    with tempfile.TemporaryDirectory() as folder:
-        train(
-            make_method(given),
-            loader,
-            config=config,
-            optim=OptimConfig("adamw", lr=1e-3),
-            schedule=ScheduleConfig(),
-            precision=PrecisionConfig(),
-            run_dir=Path(folder),
-            world=world,
-            stop=StopFlag(world),
-            facts=RunFacts(0, given.batch, "benchmark"),
-        )
-    return loader
+_DEFAULTS = {
+    "cpu": {
+        "networks": [one.name for one in iter_modules(models.backbones.__path__) if not one.name.startswith("_")],
+        "width": 16, "batch": 16, "frames": 8, "size": 32, "bf16": False, "compiled": [False],
+    },
+    "cuda": {
+        "networks": ["r3d_18", "r2plus1d_18", "r21d", "s3d", "i3d"],
+        "width": None, "batch": 16, "frames": 16, "size": 112, "bf16": True, "compiled": [False, True],
+    },
+}  # fmt: skip
+_COLUMNS = (
+    "bare, clips/s", "engine, clips/s", "adds, ms", "engine / bare", "with a record", "with a checkpoint",
+    "GFLOP/clip", "of matmul", "of copy", "peak, GiB",
+)  # fmt: skip
+_OVERHEAD = 1.01
 
 
 def main(arguments: list[str]) -> int:
     """Run the benchmark."""
     given = _parse(arguments)
-    loader = measure(given)
-    kinds: dict[str, list[tuple[float, float]]] = {"plain": [], "with a record": [], "with a checkpoint": []}
-    for step, pair in enumerate(zip(loader.bare_ms, loader.engine_ms, strict=False), start=1):
-        if step > given.warmup:
-            kind = "plain" if step % given.log_every else "with a record"
-            kinds[kind if step % given.save_every else "with a checkpoint"].append(pair)
-    rows: dict[str, tuple[float | None, ...]] = {}
-    for kind, pairs in kinds.items():
-        if pairs:
-            bare, engine = (statistics.median(times) for times in zip(*pairs, strict=True))
-            rows[kind] = (len(pairs), bare, engine, statistics.median(engine / bare for bare, engine in pairs))
-    setting = f"IIC, batch {given.batch}, clips of {given.frames} x {given.size} x {given.size}, medians of pairs"
-    columns = ("steps", "bare, ms", "engine, ms", "engine / bare")
-    Scoreboard("step", setting, columns, rows).publish(given.json)
+    do = Steps(
+        batch=given.batch,
+        frames=given.frames,
+        size=given.size,
+        steps=given.steps,
+        log_every=given.log_every,
+        save_every=given.save_every,
+        channels_last=given.channels_last,
+        bf16=given.bf16,
+        device=torch.device(given.device),
+    )
+    ceilings = matmul_flops(do.device, do.dtype), copy_bytes(do.device)
+    rows = {}
+    for name in given.networks:
+        for compiled in given.compiled:
+            row = f"{name}, compiled" if compiled else name
+            rows[row] = measure(_maker(name, given.width), do, compiled, warmup=given.warmup, ceilings=ceilings)
+    Scoreboard("step", _setting(given, do), _COLUMNS, rows, goals(rows), _remarks(do, ceilings)).publish(given.json)
     return 0
+
+
+def measure(
+    make: Callable[[], Backbone], do: Steps, compiled: bool, *, warmup: int, ceilings: tuple[float, float]
+) -> tuple[float | None, ...]:
+    """The numbers of one network, one a column.
+
+    Args:
+        make: gives the network.
+        do: what the loops do.
+        compiled: by torch.compile, in both loops.
+        warmup: first steps that are not counted.
+        ceilings: operations and bytes a second of the device.
+    """
+    torch.compiler.reset()
+    bare = make_method(make, do)
+    batches = make_batches(bare, do)
+    step = bare_loop(bare, do, compiled=compiled)
+    cost = step_cost(bare, batches[0], do)
+    peak = peak_bytes(step, batches[0], do.device)
+    loader = LockStep(batches, step, device=do.device)
+    train_beside(make_method(make, do), loader, do, compiled=compiled)
+    added_ms: list[float] = []
+    ratios: dict[str, list[float]] = {"plain": [], "record": [], "checkpoint": []}
+    for number, (one, other) in enumerate(zip(loader.bare_s, loader.engine_s, strict=False), start=1):
+        if number > warmup:
+            kind = "record" if number % do.log_every == 0 else "plain"
+            ratios["checkpoint" if number % do.save_every == 0 else kind].append(other / one)
+            added_ms.append(1e3 * (other - one))
+    bare_s, engine_s = (statistics.median(times[warmup:]) for times in (loader.bare_s, loader.engine_s))
+    return (
+        do.batch / bare_s,
+        do.batch / engine_s,
+        statistics.median(added_ms),
+        *(statistics.median(found) if found else None for found in ratios.values()),
+        cost.flops / do.batch / 1e9,
+        cost.flops / bare_s / ceilings[0],
+        cost.moved_bytes / bare_s / ceilings[1],
+        None if peak is None else peak / 2**30,
+    )
+
+
+def goals(rows: dict[str, tuple[float | None, ...]]) -> tuple[Goal, ...]:
+    """What the engine may add to a plain step, for the median network and for each."""
+    column = _COLUMNS.index("engine / bare")
+    ratios = {name: row[column] for name, row in rows.items()}
+    known = [ratio for ratio in ratios.values() if ratio is not None]
+    whole = Goal("engine / bare, median of the networks", statistics.median(known) if known else None, _OVERHEAD, True)
+    return (whole, *(Goal(f"engine / bare, {name}", ratio, _OVERHEAD, True) for name, ratio in ratios.items()))
+
+
+def _maker(name: str, width: int | None) -> Callable[[], Backbone]:
+    kind = find_kind(name)
+    return lambda: build(kind, {} if width is None else {"width": width})
+
+
+def _setting(given: argparse.Namespace, do: Steps) -> str:
+    width = f"width {given.width}" if given.width else "published widths"
+    form = "bfloat16" if do.bf16 else "float32"
+    return (
+        f"{do.batch} clips of {do.frames} x {do.size} x {do.size}, {width}, {form}, {do.device}; "
+        "medians of pairs of steps"
+    )
+
+
+def _remarks(do: Steps, ceilings: tuple[float, float]) -> tuple[str, ...]:
+    name = torch.cuda.get_device_name(do.device) if do.device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    return (
+        f"ceilings of {name}: {ceilings[0] / 1e12:.3g} TFLOP/s, {ceilings[1] / 1e9:.3g} GB/s read and written",
+        "operations on padding are counted and may be left out: small clips can seem to pass the ceiling",
+    )
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="intravid bench step",
         description=__doc__,
-        epilog="example:\n  intravid bench step --steps 200\n",
+        epilog="example:\n  intravid bench step --networks r3d s3d --steps 200\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--steps", type=int, default=200, help="steps of each loop, warm-up included (200)")
-    parser.add_argument("--warmup", type=int, default=20, help="first steps that are not counted (20)")
-    parser.add_argument("--batch", type=positive, default=16, help="samples a step (16)")
-    parser.add_argument("--width", type=positive, default=16, help="of R3D (16)")
-    parser.add_argument("--frames", type=positive, default=8, help="of a clip (8)")
-    parser.add_argument("--size", type=positive, default=32, help="of a clip, pixels (32)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(cuda where there is one)")
+    parser.add_argument("--networks", nargs="+", metavar="NAME", help="backbones, as `intravid inspect --model` names")
+    parser.add_argument("--width", type=positive, help="of their first stage (16 on the CPU, as published on a GPU)")
+    parser.add_argument("--batch", type=positive, help="clips a step (16)")
+    parser.add_argument("--frames", type=positive, help="of a clip (8; 16 on a GPU)")
+    parser.add_argument("--size", type=positive, help="of a clip, pixels (32; 112 on a GPU)")
+    switch = argparse.BooleanOptionalAction
+    parser.add_argument("--bf16", action=switch, default=None, help="bfloat16 (on a GPU), or float32")
+    parser.add_argument("--compiled", action=switch, default=None, help="by torch.compile (both on a GPU, else not)")
+    parser.add_argument("--steps", type=positive, default=60, help="steps of each loop, warm-up included (60)")
+    parser.add_argument("--warmup", type=int, default=10, help="first steps that are not counted (10)")
     parser.add_argument("--log-every", type=positive, default=10, help="steps between records of the engine (10)")
     parser.add_argument("--save-every", type=positive, default=25, help="steps between checkpoints of the engine (25)")
-    parser.add_argument(
-        "--channels-last", action=argparse.BooleanOptionalAction, default=True, help="memory layout of both loops"
-    )
-    parser.add_argument("--threads", type=positive, default=2, help="of torch (2)")
+    parser.add_argument("--channels-last", action=switch, default=True, help="memory layout of both loops")
+    parser.add_argument("--threads", type=positive, default=2, help="of torch on the CPU (2)")
     add_outputs(parser)
     given = parser.parse_args(arguments)
-    if given.steps <= given.warmup:
-        parser.error(f"--steps ({given.steps}) must exceed --warmup ({given.warmup})")
+    if not 0 <= given.warmup < given.steps:
+        parser.error(f"--warmup ({given.warmup}) must lie below --steps ({given.steps}) and not be negative")
+    if given.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch sees no GPU here; use --device cpu")
+    if given.device == "auto":
+        given.device = "cuda" if torch.cuda.is_available() else "cpu"
+    given.compiled = None if given.compiled is None else [given.compiled]
+    for name, value in _DEFAULTS[given.device].items():
+        if getattr(given, name) is None:
+            setattr(given, name, value)
+    for name in given.networks:
+        find_kind(name)  # a wrong name is told before anything is measured
     torch.set_num_threads(given.threads)
     return given

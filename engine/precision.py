@@ -19,7 +19,8 @@ class PrecisionConfig:
     """Number formats of training; weights and optimizer state are always float32.
 
     Attributes:
-        dtype: of matrix products and convolutions; ``fp16`` scales the loss.
+        dtype: of matrix products and convolutions; ``fp16`` scales the loss. ``bf16`` on the CPU is for trying things
+            out: it does without torch's fast kernels, which compute wrong gradients there.
         tf32: let float32 products on NVIDIA GPUs round their inputs to 10 bits of mantissa. torch's own default is on
             for convolutions and off for matrix products; here one switch means both.
     """
@@ -38,6 +39,10 @@ class Precision:
             rounding = "tf32" if config.tf32 else "ieee"
             torch.backends.cuda.matmul.fp32_precision = rounding
             torch.backends.cudnn.conv.fp32_precision = rounding  # pyright: ignore[reportAttributeAccessIssue]
+        elif self._dtype is torch.bfloat16:
+            # oneDNN of torch 2.13 writes the bfloat16 gradients of some 3-D kernels wrongly, and past their end
+            # (measured on an EPYC with avx512_bf16: numbers of 1e36, then "double free or corruption").
+            torch.backends.mkldnn.enabled = False  # pyright: ignore[reportAttributeAccessIssue]
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Context of the forward pass."""

@@ -16,7 +16,7 @@ COMMANDS = {
     "repack": "a dataset into other shards, or a part of it, without encoding",
     "stage": "a checked copy of a dataset on a disk of this machine",
     "import-lmdb": "databases of CoCLR and CSTP to shards, without encoding",
-    "inspect": "contact sheet of stored videos, or of video files",
+    "inspect": "contact sheet of videos or of what a run sees; what a network costs",
     "pretrain": "train a method on shards: one process, torchrun or SLURM",
     "retrieve": "video retrieval with a trained backbone",
     "knn": "k-nearest-neighbour classification with a trained backbone",

@@ -44,7 +44,7 @@ class Backbone(nn.Module, ABC):
         Raises:
             InputError: for clips that are smaller than the network can take, or of other channels.
         """
-        self._check(clips)
+        self.check(clips)
         x = clips
         for part in self.parts():
             x = recomputed(part, x) if self.recompute and self.training and is_grad_enabled() else part(x)
@@ -54,7 +54,12 @@ class Backbone(nn.Module, ABC):
         """Global average of the feature map, (B, out_dim)."""
         return self.forward(clips).mean(dim=(2, 3, 4))
 
-    def _check(self, clips: Tensor) -> None:
+    def check(self, clips: Tensor) -> None:
+        """Refuse clips that do not fit.
+
+        Raises:
+            InputError: for clips that are smaller than the network can take, or of other channels.
+        """
         name = type(self).__name__
         if clips.ndim != 5 or clips.shape[1] != self.in_channels:
             raise InputError(f"{name} takes clips (B, {self.in_channels}, T, H, W), got {tuple(clips.shape)}")

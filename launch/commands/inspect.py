@@ -1,4 +1,4 @@
-"""`intravid inspect`: contact sheets of stored videos, of video files, and of what a method or a run sees."""
+"""`intravid inspect`: sheets of stored videos, of video files and of what a run sees; and what a network costs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,21 @@ NAME-001.png, NAME-002.png and so on. Exit status 1 where a video cannot be read
 
 With --config RECIPE or --run RUN: draw what the method sees, sample by sample: its views frame by frame, their boxes
 in the stored frame, where they are in the video, and the targets. Every step is a function of the configuration, so
---step N shows the very batch that a run saw, or will see, at step N. Settings such as --data.root may follow."""
+--step N shows the very batch that a run saw, or will see, at step N. Settings such as --data.root may follow.
+
+With --model: parameters, multiply-adds, feature maps and memory of a network; see intravid inspect --model --help."""
+
+_MODEL_TEXT = """\
+Print what each part of a backbone costs for one clip: parameters, multiply-adds, the shape of its feature map, and
+the activations that training keeps in memory. Everything is counted from shapes, in a second, whatever the size."""
+
+_MODEL_EXAMPLE = """\
+example:
+  intravid inspect --model i3d --frames 64 --size 224
+  intravid inspect --model r21d --set layers=[2,2,2,2] width=32
+  intravid inspect --model configs/smoke/iic.yaml --method.backbone.width 32
+  intravid inspect --model runs/iic --json cost.json
+"""
 
 _EXAMPLE = """\
 example:
@@ -33,7 +47,10 @@ example:
 
 
 def main(arguments: list[str]) -> int:
-    """Draw the sheets that the arguments ask for."""
+    """Draw the sheets that the arguments ask for, or count what a network costs."""
+    # The sheets' own options are others, and settings of a recipe may follow both.
+    if any(word.split("=")[0] == "--model" for word in arguments):
+        return _show_model(arguments)
     seen = any(word.split("=")[0] in ("--config", "--run") for word in arguments)
     asked, settings = _parser(seen=seen).parse_known_args(arguments)
     from data_process.errors import InputError
@@ -50,6 +67,27 @@ def main(arguments: list[str]) -> int:
     if settings:
         raise InputError(f"{settings[0]} is no option of a sheet of videos; see intravid inspect --help")
     return _draw_videos(asked)
+
+
+def _show_model(arguments: list[str]) -> int:
+    asked, overrides = _model_parser().parse_known_args(arguments)
+    if asked.help:
+        _model_parser().print_help()
+        return 0
+    from data_process.errors import InputError
+
+    if asked.model is None:
+        raise InputError("--model names no network; give a recipe, a run, a file of weights or a backbone such as r3d")
+    for name in ("frames", "size"):
+        if getattr(asked, name) is not None and getattr(asked, name) < 1:
+            raise InputError(f"--{name} {getattr(asked, name)}: a clip has at least 1")
+    from launch.model_cost import model_cost, print_cost, write_cost
+
+    cost = model_cost(asked.model, settings=asked.set, overrides=overrides, frames=asked.frames, size=asked.size)
+    print_cost(cost)
+    if asked.json:
+        write_cost(cost, asked.json)
+    return 0
 
 
 def _draw_seen(asked: argparse.Namespace, settings: list[str]) -> int:
@@ -156,4 +194,25 @@ def _parser(*, seen: bool) -> argparse.ArgumentParser:
     parser.add_argument("--frames", type=int, default=8, metavar="T", help="frames of each video or clip (default 8)")
     parser.add_argument("--rows", type=int, default=20, metavar="R", help="videos on a page (default 20)")
     parser.add_argument("--tile", type=int, default=128, metavar="PX", help="longest side of a frame (default 128)")
+    return parser
+
+
+def _model_parser() -> argparse.ArgumentParser:
+    """Of `--model`; a recipe's settings may follow."""
+    parser = argparse.ArgumentParser(
+        prog="intravid inspect",
+        description=_MODEL_TEXT,
+        epilog=_MODEL_EXAMPLE,
+        allow_abbrev=False,
+        add_help=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("-h", "--help", action="store_true", help="show this")
+    parser.add_argument(
+        "--model", nargs="?", metavar="WHAT", help="recipe, run, exported weights, r3d, or a class path"
+    )
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="of the backbone")
+    parser.add_argument("--frames", type=int, metavar="T", help="of a clip (the recipe's, else 16)")
+    parser.add_argument("--size", type=int, metavar="S", help="height and width, pixels (the recipe's, else 112)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers here")
     return parser

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -31,3 +32,10 @@ def test_dropout_repeats_for_the_same_seed_step_and_rank_only(other):
     first = drawn((1, 5, 0))
     assert not torch.equal(first, drawn(other))
     assert torch.equal(first, drawn((1, 5, 0)))
+
+
+def test_dropout_is_seeded_as_torch_seeds_it():
+    seed_dropout(1, 5, 0)
+    drawn = torch.rand(4)
+    torch.manual_seed(int(np.random.SeedSequence([1, 5, 0]).generate_state(1, np.uint64)[0] >> np.uint64(1)))
+    assert torch.equal(drawn, torch.rand(4))

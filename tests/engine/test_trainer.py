@@ -101,6 +101,15 @@ def test_the_loop_is_a_plain_training_loop(tmp_path):
         torch.testing.assert_close(trained.state_dict()[name], value, rtol=1e-5, atol=1e-6)
 
 
+def test_recomputing_changes_no_weight_and_no_statistic(tmp_path):
+    _, kept = run_tiny(tmp_path / "kept", steps=5)
+    _, recomputed = run_tiny(tmp_path / "recomputed", steps=5, recompute=True)
+    assert recomputed.backbone.recompute
+    assert not kept.backbone.recompute
+    for name, value in kept.state_dict().items():
+        assert torch.equal(value, recomputed.state_dict()[name]), name
+
+
 def test_a_finished_run_started_again_touches_nothing(tmp_path):
     run_tiny(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
@@ -168,6 +177,7 @@ def test_a_checkpoint_of_another_method_is_refused_by_its_keys(tmp_path):
     [
         ({"steps": None}, r"either train\.epochs or train\.steps"),
         ({"epochs": 3}, r"either train\.epochs or train\.steps"),
+        ({"recompute": True, "compile": True}, r"train\.recompute cannot be used with train\.compile"),
         ({"log_every": 0}, r"train\.log_every must be at least 1, got 0"),
         ({"steps": 2}, r"schedule\.warmup \(3\)"),
     ],

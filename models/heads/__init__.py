@@ -1,0 +1,1 @@
+"""What stands on a backbone: embeddings, class scores, and their names in the published weights."""
