@@ -41,10 +41,8 @@ class MomentumNetwork(nn.Module):
             momentum: of this update, for schedules; None for the one given at the start.
         """
         share = 1.0 - (self.momentum if momentum is None else momentum)
-        ours: list[Tensor] = list(self.network.parameters())
-        theirs: list[Tensor] = [parameter.detach() for parameter in network.parameters()]
-        # p + share (q - p): in one pass over all parameters, in the precision they are stored in.
-        torch._foreach_lerp_(ours, theirs, share)
+        for ours, theirs in zip(self.network.parameters(), network.parameters(), strict=True):
+            ours.lerp_(theirs, share)
 
     @torch.no_grad()
     def distance(self, network: nn.Module) -> Tensor:
