@@ -73,7 +73,10 @@ class Session:
         self.config, self.world, self._facts = config, world, facts
         self.num_steps = config.num_steps(steps_per_epoch)
         self.learning_rate = build_schedule(
-            schedule, base_lr=optim.lr, num_steps=self.num_steps, steps_per_epoch=steps_per_epoch
+            schedule,
+            base_lr=optim.rate_for(config.global_batch),
+            num_steps=self.num_steps,
+            steps_per_epoch=steps_per_epoch,
         )
         self.clip_norm = optim.clip_norm
         self._folder = run_dir / "checkpoints"
