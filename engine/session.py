@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from data_process.errors import InputError, RunError
-from engine.checkpoint import RunFacts, RunState, refuse_changed, resume_state, save_checkpoint, write_state
+from engine.background_save import BackgroundSaver
+from engine.checkpoint import RunFacts, RunState, refuse_changed, resume_state, write_state
 from engine.optim import OptimConfig, build_optimizer, optimizer_state, restore_optimizer
 from engine.precision import Precision, PrecisionConfig
 from engine.schedule import ScheduleConfig, build_schedule
@@ -76,6 +77,7 @@ class Session:
         )
         self.clip_norm = optim.clip_norm
         self._folder = run_dir / "checkpoints"
+        self._saver = BackgroundSaver(self._folder, keep=config.keep, keep_every=config.keep_every)
         self.method = method.to(world.device).train()
         if config.channels_last:
             use_channels_last(method)
@@ -126,11 +128,22 @@ class Session:
             "lengthen schedule.warmup, or set precision.dtype to fp32"
         )
 
-    def save(self, step: int) -> None:
-        """Write a checkpoint; rank 0 does, the others go on."""
-        if self.world.is_main:
-            config = self.config
-            save_checkpoint(self._folder, self._state(step), keep=config.keep, keep_every=config.keep_every)
+    def save(self, step: int, *, wait: bool = False) -> None:
+        """Write a checkpoint; rank 0 does, in the background where it is asked to, the others go on.
+
+        Args:
+            step: finished steps.
+            wait: until it is on the disk.
+        """
+        if not self.world.is_main:
+            return
+        self._saver.save(self._state(step))
+        if wait or not self.config.save_in_background:
+            self._saver.wait()
+
+    def close(self) -> None:
+        """Wait for the last checkpoint, and end the thread that writes."""
+        self._saver.close()
 
     def _state(self, step: int) -> RunState:
         return RunState(

@@ -18,6 +18,7 @@ class TrainConfig:
         seed: of order, plans, first weights and dropout.
         log_every: steps between records.
         save_every: steps between checkpoints; one is always written at the end and at a stop.
+        save_in_background: write them while training goes on, from a copy in the machine's memory.
         keep: newest checkpoints that stay.
         keep_every: checkpoints of steps that this divides stay for ever; 0 for none.
         stop_at_step: leave after this step as if time had run out, and go on when started without it; 0 for never.
@@ -37,6 +38,7 @@ class TrainConfig:
     seed: int = 632
     log_every: int = 10
     save_every: int = 500
+    save_in_background: bool = True
     keep: int = 3
     keep_every: int = 0
     stop_at_step: int = 0
