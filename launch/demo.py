@@ -39,7 +39,7 @@ def demo(out: Path, *, seed: int = 0, videos: int = 400, test_videos: int = 160)
     Raises:
         RunError: where nothing was learned, or a single frame tells the class.
     """
-    recipe = Path(str(files("configs") / "demo" / "iic_motion.yaml"))
+    recipe = Path(str(files("configs") / "motion" / "iic.yaml"))
     run_dir, shards = out / "run", out / "shards"
     overrides = [f"--data.root={shards}", f"--run_dir={run_dir}", f"--train.seed={seed}"]
     with _part("1/5 write motion videos"):
@@ -61,7 +61,7 @@ def demo(out: Path, *, seed: int = 0, videos: int = 400, test_videos: int = 160)
             print(f"stopped at step {reached} of {step}; the same command goes on from there")
             return status
     with _part("5/5 evaluate"):
-        rows = _judge(run_dir)
+        rows = judge(run_dir)
     with replacing(run_dir / "demo.json") as file:
         file.write(json.dumps(rows, indent=1).encode())
     print_table(f"motion set, {test_videos} test videos, per cent (chance 12.5)", rows)
@@ -69,7 +69,8 @@ def demo(out: Path, *, seed: int = 0, videos: int = 400, test_videos: int = 160)
     return _verdict(rows)
 
 
-def _judge(run_dir: Path) -> dict[str, dict[str, float]]:
+def judge(run_dir: Path) -> dict[str, dict[str, float]]:
+    """Measures of a run's backbone and of the one it began with, of whole clips and of one repeated frame."""
     subject = open_subject(run_dir)
     config, data = subject.config, subject.loaded.config.data
     videos = (data.open(config.gallery), data.open(config.query))

@@ -87,7 +87,7 @@ def open_subject(path: Path, overrides: Sequence[str] = (), *, weights: Path | N
     loaded = load_run(path if checkpoint is None else checkpoint.parent.parent / "config.yaml", overrides)
     if weights is not None:
         return _exported_subject(loaded, weights)
-    method = loaded.build_method(DatasetFacts(1))
+    method = loaded.build_method(DatasetFacts(1, num_classes=2))
     backbone, form = method.backbone, method.clip_format
     if checkpoint is None:
         return Subject(loaded, backbone, "random weights", None, form.mean, form.std)
@@ -108,7 +108,7 @@ def _exported_subject(loaded: LoadedRun, path: Path) -> Subject:
 def initial_backbone(loaded: LoadedRun) -> Backbone:
     """The backbone with the weights that its run begins with."""
     # One row is enough where the method keeps a bank: only the backbone is wanted.
-    return loaded.build_method(DatasetFacts(1)).backbone
+    return loaded.build_method(DatasetFacts(1, num_classes=2)).backbone
 
 
 def evaluate(

@@ -78,7 +78,7 @@ def _opened(what: str, settings: Sequence[str], overrides: Sequence[str]) -> tup
     if path.suffix in (".yaml", ".yml") or path.is_dir():
         _refuse(settings, "--set", what, "a recipe is changed by its own settings, such as --method.backbone.width 32")
         loaded = load_run(path / "config.yaml" if path.is_dir() else path, overrides)
-        method = loaded.build_method(DatasetFacts(1))
+        method = loaded.build_method(DatasetFacts(1, num_classes=2))
         return method.backbone, (method.clip_format.num_frames, method.clip_format.size)
     _refuse(overrides, "", what, "settings of a backbone follow --set, such as --set width=32")
     if is_exported(path):

@@ -148,7 +148,7 @@ def _checkpoint(path: Path, step: int | None) -> Path:
 def _of_run(checkpoint: Path) -> Weights:
     state = read_checkpoint(checkpoint)
     config = dict(state.facts.config)
-    method = build_method(config, DatasetFacts(1), seed=state.facts.seed)
+    method = build_method(config, DatasetFacts(1, num_classes=2), seed=state.facts.seed)
     try:
         method.backbone.load_state_dict(backbone_weights(state))
     except RuntimeError as error:
