@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -22,8 +21,10 @@ from pathlib import Path
 
 from benchmarks.options import add_outputs, positive
 from benchmarks.scoreboard import Goal, Scoreboard
+from data_process import killable
 from data_process.build import build
 from data_process.build_config import BuildConfig
+from data_process.build_stop import stops_at_safe_points
 from data_process.cores import available_cores
 from data_process.errors import RunError
 from data_process.motion_set import MotionSetConfig, write_motion_set
@@ -50,6 +51,7 @@ ABLATIONS = {
 }
 """Row to recipe and settings: what the papers leave out."""
 
+_LIMIT_S = 6 * 3600.0
 _GAINS = {"iic": 40.0, "dualvar": 40.0, "cstp": 35.0, "vtdl": 30.0}
 _COLUMNS = (
     "kNN random", "kNN", "gains", "+-", "linear random", "linear", "linear gains", "linear +-", "top-1", "one frame",
@@ -102,11 +104,13 @@ def _compare(given: argparse.Namespace, folder: Path) -> int:
         for seed in given.seeds
         for row, (recipe, settings) in variants.items()
     ]
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the runs, which torch reads when it is imported
     for seed in given.seeds:
         _make_shards(folder / f"set-{seed}", seed, given)
-    with ThreadPoolExecutor(given.jobs) as pool, show_progress("runs", len(jobs), unit="runs") as progress:
-        for _ in pool.map(lambda job: _run(job, folder / f"set-{job.seed}"), jobs):
-            progress.advance(1)
+    with stops_at_safe_points(), ThreadPoolExecutor(given.jobs) as pool:
+        with show_progress("runs", len(jobs), unit="runs") as progress:
+            for _ in pool.map(lambda job: _run(job, folder / f"set-{job.seed}"), jobs):
+                progress.advance(1)
     rows = summary({row: [_read(job) for job in jobs if job.row == row] for row in variants})
     setting = (
         f"{given.videos} training and {given.test_videos} test videos of eight motions, generator seeds "
@@ -143,13 +147,11 @@ def _run(job: Job, dataset: Path) -> None:
     settings += ["--pipeline.threads=1", "--dist.device=cpu", "--train.tensorboard=false", *job.settings]
     command = [sys.executable, "-m", "launch", "bench", "motion", "--one", str(RECIPES / f"{job.recipe}.yaml")]
     job.folder.mkdir(parents=True, exist_ok=True)
-    with (job.folder / "output.txt").open("w") as output:
-        ended = subprocess.run(
-            [*command, "--settings", *settings],
-            env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=output, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-    if ended.returncode or not job.result.exists():
-        raise RunError(f"the run {job.folder} ended with status {ended.returncode}; see output.txt in it")
+    # It ends with this process, however that ends.
+    ended = killable.run([*command, "--settings", *settings], limit_s=_LIMIT_S)
+    (job.folder / "output.txt").write_text("\n".join(ended.messages))
+    if ended.status or not job.result.exists():
+        raise RunError(f"the run {job.folder} ended with status {ended.status}; see output.txt in it")
 
 
 def _carry_out(recipe: Path, settings: Sequence[str]) -> int:
