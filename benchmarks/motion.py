@@ -107,10 +107,13 @@ def _compare(given: argparse.Namespace, folder: Path) -> int:
     os.environ["OMP_NUM_THREADS"] = "1"  # of the runs, which torch reads when it is imported
     for seed in given.seeds:
         _make_shards(folder / f"set-{seed}", seed, given)
-    with stops_at_safe_points(), ThreadPoolExecutor(given.jobs) as pool:
-        with show_progress("runs", len(jobs), unit="runs") as progress:
-            for _ in pool.map(lambda job: _run(job, folder / f"set-{job.seed}"), jobs):
-                progress.advance(1)
+    with (
+        stops_at_safe_points(),
+        ThreadPoolExecutor(given.jobs) as pool,
+        show_progress("runs", len(jobs), unit="runs") as progress,
+    ):
+        for _ in pool.map(lambda job: _run(job, folder / f"set-{job.seed}"), jobs):
+            progress.advance(1)
     rows = summary({row: [_read(job) for job in jobs if job.row == row] for row in variants})
     setting = (
         f"{given.videos} training and {given.test_videos} test videos of eight motions, generator seeds "
