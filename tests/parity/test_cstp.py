@@ -2,6 +2,7 @@
 
 import fnmatch
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from engine.schedule import ScheduleConfig, build_schedule
+from launch.config import load_run
 from models.backbones import c3d, r21d
 from models.heads.embedding import MLPHead
 from models.heads.layouts import HEADS, original_names
@@ -17,7 +19,7 @@ from models.method import DatasetFacts
 from models.methods.cstp import CSTP
 from models.momentum import MomentumNetwork
 from pipelines.batch import ViewBatch
-from tests.parity.recorded import filled_log_variance, found, load, name, normal_input
+from tests.parity.recorded import filled_log_variance, found, keys_of, load, name, normal_input
 
 LOSSES = found("cstp", "losses*.npz")
 MISC = found("cstp", "misc*.npz")
@@ -26,6 +28,8 @@ NETWORKS = {
     "c3d_byol": (c3d, c3d.C3D, {"projector_dim": None, "mlp_heads": False}),
 }
 """Module and class of the backbone, and settings of the method, of the recorded networks."""
+
+RECIPES = Path(__file__).parents[2] / "configs" / "pretrain"
 
 UNDERSTOOD = ("backbones*", "losses*", "misc*", "pixel_ops*")
 """Read here, by the tests of backbones and heads, of samplers and of pixel operations."""
@@ -116,6 +120,16 @@ def test_a_whole_step_is_that_of_the_release(path, model):
     assert norm.item() == pytest.approx(float(expected["total_grad_norm"]), rel=1e-3)
     first = next(method.target_backbone.parameters()).detach().numpy()
     np.testing.assert_allclose(first, expected["target_first_param_after"], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("cstp_*.yaml")), ids=name)
+def test_recipes_build_networks_of_the_published_sizes(recipe):
+    network = recipe.stem.split("_")[1]
+    counts = keys_of("cstp")[f"{network.removesuffix('g')}_byol"]
+    method = load_run(recipe, ["--method.legacy_classes=true"]).build_method(DatasetFacts(1))
+    parameters = list(method.parameters())
+    assert sum(one.numel() for one in parameters) == counts["pretrain_params"]
+    assert sum(one.numel() for one in parameters if one.requires_grad) == counts["pretrain_trainable"]
 
 
 @pytest.mark.parametrize("path", MISC, ids=name)
