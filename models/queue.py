@@ -49,8 +49,8 @@ class FeatureQueue(nn.Module):
         return self.rows.clone()
 
     @torch.no_grad()
-    def push(self, features: Tensor) -> None:
-        """Overwrite the oldest rows by the features (b, D) of all ranks, in rank order.
+    def push(self, features: Tensor) -> Tensor:
+        """Overwrite the oldest rows by the features (b, D) of all ranks, in rank order; their places (W * b,) int64.
 
         Raises:
             ValueError: for more features than the queue has rows, which would partly overwrite each other.
@@ -65,3 +65,4 @@ class FeatureQueue(nn.Module):
         self.rows[places] = features
         self.pointer.copy_((self.pointer + len(features)) % len(self.rows))
         self.num_pushed += len(features)
+        return places

@@ -7,11 +7,45 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch import distributed as dist
 
 from models.gather import gather_rows, own_rows, rank, world_size
+
+
+class Shuffling(nn.Module):
+    """`shuffled` with another order in every call, the same on all ranks and after a resume.
+
+    The calls are counted on the host: a buffer would have to be read from the GPU in every step. The count is extra
+    state of the module, so part of every checkpoint.
+
+    Args:
+        seed: of the orders.
+
+    Attributes:
+        num_calls: so far.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self._seed, self.num_calls = seed, 0
+
+    @torch.no_grad()
+    def forward(self, network: Callable[[Tensor], Tensor], clips: Tensor) -> Tensor:
+        """Output (b, D) of a network for clips (b, ...), computed among samples of other ranks; without gradient."""
+        mixed = np.random.SeedSequence([self._seed, self.num_calls]).generate_state(1)
+        self.num_calls += 1
+        return shuffled(network, clips, generator=torch.Generator().manual_seed(int(mixed[0])))
+
+    def get_extra_state(self) -> Tensor:
+        """What a checkpoint keeps: the number of calls, () int64."""
+        return torch.tensor(self.num_calls)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Go on behind so many calls."""
+        self.num_calls = int(state)
 
 
 @torch.no_grad()

@@ -58,8 +58,19 @@ def jpegs(seed, *, frames=20, height=32, width=40):
     ]
 
 
-def small_dataset(root, *, videos=10, videos_per_shard=4, frames=20, classes=("a", "b")):
-    """An indexed dataset: two thirds train, one third test, the videos' frame counts all different."""
+def flow_jpegs(seed, *, frames, height=32, width=40):
+    """List of JPEG bytes of optical flow: u above v, grey levels around 128."""
+    rows, columns = np.mgrid[: 2 * height, :width]
+    waves = np.random.default_rng(seed).uniform(-0.2, 0.2, (frames, 2))
+    levels = [128 + 60 * np.sin(down * rows + across * columns) for down, across in waves]
+    return [simplejpeg.encode_jpeg(one.astype(np.uint8)[:, :, None], colorspace="GRAY") for one in levels]
+
+
+def small_dataset(root, *, videos=10, videos_per_shard=4, frames=20, classes=("a", "b"), flow=False):
+    """An indexed dataset: two thirds train, one third test, the videos' frame counts all different.
+
+    With `flow` the optical flow of these videos, which has one frame less.
+    """
     return write_dataset(
         root,
         [
@@ -68,11 +79,12 @@ def small_dataset(root, *, videos=10, videos_per_shard=4, frames=20, classes=("a
                     "id": f"{classes[number % len(classes)]}/video {number}",
                     "label": number % len(classes),
                     "split": "test" if number % 3 == 2 else "train",
+                    "codec": "flow-jpeg" if flow else "jpeg",
                     "width": 40,
                     "height": 32,
                     "fps": (30000, 1001),
                 },
-                jpegs(number, frames=frames + number),
+                (flow_jpegs if flow else jpegs)(number, frames=frames + number - flow),
             )
             for number in range(videos)
         ],

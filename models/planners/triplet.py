@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
 from data_process.records import VideoRecord
-from pipelines.draw import Augmentation, ColourJitter, TripletStarts, random_resized_crop, restarted, short_side_size
-from pipelines.plan import ClipPlan, SamplePlan
+from pipelines.draw import (
+    Augmentation,
+    ColourJitter,
+    TripletStarts,
+    random_area_box,
+    random_resized_crop,
+    restarted,
+    short_side_size,
+)
+from pipelines.plan import Box, ClipPlan, SamplePlan
+
+Part = Literal["anchor", "positive", "negative"]
+"""A clip of a triplet."""
+
+TRIPLET: tuple[Part, ...] = ("anchor", "positive", "negative")
+"""The order in which triplets are drawn."""
 
 BASIC_AUGMENTATION = Augmentation(
     angle=10.0, colour=ColourJitter(brightness=0.5, contrast=0.5, saturation=0.25, hue=0.5)
@@ -34,6 +49,8 @@ class TripletPlanner:
         stride: video frames from one to the next.
         size: output height and width, pixels.
         short_side: that frames are thought to be resized to before the random crop of `size`.
+        area: None; or instead of `short_side` a square whose area is uniform in this range of shares of the largest.
+        turn: whether each clip is turned by a number of quarter turns, all four equally likely.
         starts: when anchor and negative begin.
         augmentation: of each clip.
         mix_strength: alpha of the weight; 0 for none.
@@ -43,18 +60,20 @@ class TripletPlanner:
     stride: int = 4
     size: int = 224
     short_side: int = 256
+    area: tuple[float, float] | None = None
+    turn: bool = False
     starts: TripletStarts = field(default_factory=TripletStarts)
     augmentation: Augmentation = BASIC_AUGMENTATION
     mix_strength: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.short_side < self.size:
+        if self.area is None and self.short_side < self.size:
             raise ValueError(f"a crop of {self.size} pixels does not fit into a short side of {self.short_side}")
 
     @property
     def operations(self) -> frozenset[str]:
         """Names out of `pipelines.plan.OPERATIONS` that clips may need."""
-        return self.augmentation.operations
+        return self.augmentation.operations | ({"turn"} if self.turn else set())
 
     def __call__(self, rng: np.random.Generator, record: VideoRecord) -> SamplePlan:
         """Draw one sample; its clips are anchor, positive, negative."""
@@ -73,7 +92,41 @@ class TripletPlanner:
         return restarted(start, num_frames=self.num_frames, stride=self.stride, video_frames=record.num_frames)
 
     def _clip(self, rng: np.random.Generator, record: VideoRecord, frames: tuple[int, ...]) -> ClipPlan:
-        resized = short_side_size(record.height, record.width, self.short_side)
-        box = random_resized_crop(rng, crop=self.size, resized=resized, height=record.height, width=record.width)
+        box = self._box(rng, record)
         change = self.augmentation.draw(rng, self.num_frames)
-        return ClipPlan(frames, box, **change._asdict())
+        turns = int(rng.integers(0, 4)) if self.turn else 0
+        return ClipPlan(frames, box, quarter_turns=turns, **change._asdict())
+
+    def _box(self, rng: np.random.Generator, record: VideoRecord) -> Box:
+        if self.area is not None:
+            return random_area_box(rng, height=record.height, width=record.width, area=self.area)
+        resized = short_side_size(record.height, record.width, self.short_side)
+        return random_resized_crop(rng, crop=self.size, resized=resized, height=record.height, width=record.width)
+
+
+@dataclass(frozen=True)
+class PartialTriplet:
+    """Some clips of a triplet, and rows of a bank to compare them with.
+
+    The whole triplet is drawn, so that a sample's clips do not depend on which of them are used.
+
+    Attributes:
+        triplet: draws the sample.
+        parts: clips that are kept, in the order of `TRIPLET`.
+        num_rows: N, rows of the bank.
+        num_negatives: K, gives the target ``negatives`` (K,) int64: rows uniform over all N with replacement, the
+            sample's own not excluded; 0 for no such target.
+    """
+
+    triplet: TripletPlanner
+    parts: tuple[Part, ...] = TRIPLET
+    num_rows: int = 0
+    num_negatives: int = 0
+
+    def __call__(self, rng: np.random.Generator, record: VideoRecord) -> SamplePlan:
+        """Draw one sample."""
+        whole = self.triplet(rng, record)
+        targets = dict(whole.targets)
+        if self.num_negatives:
+            targets["negatives"] = rng.integers(0, self.num_rows, self.num_negatives, dtype=np.int64)
+        return SamplePlan(tuple(whole.clips[TRIPLET.index(part)] for part in self.parts), targets)

@@ -1,4 +1,4 @@
-"""Small shards for runs of the command, and logging put back as it was."""
+"""Small shards, of frames and of their flow, for runs of the command, and logging put back as it was."""
 
 import logging
 
@@ -12,6 +12,14 @@ def shards(tmp_path_factory):
     """16 training and 8 test videos of two classes."""
     folder = tmp_path_factory.mktemp("shards")
     small_dataset(folder, videos=24)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def flow_shards(tmp_path_factory):
+    """Optical flow of the videos of `shards`."""
+    folder = tmp_path_factory.mktemp("flow")
+    small_dataset(folder, videos=24, flow=True)
     return folder
 
 

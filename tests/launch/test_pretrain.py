@@ -36,6 +36,7 @@ def test_a_run_killed_at_random_steps_ends_as_if_unbroken(backend, shards, tmp_p
     said = complete(words)
     assert "going on from step" in said
     assert_same_run(tmp_path / "whole", tmp_path / "cut", steps=STEPS)
+    assert any("banks" in name for name in read_checkpoint(latest_checkpoint(tmp_path / "cut")).method)
 
 
 @pytest.mark.slow

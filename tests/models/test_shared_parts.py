@@ -8,7 +8,7 @@ from torch.nn import functional
 from models.gather import gather_rows, gather_with_gradient, own_rows
 from models.momentum import MomentumNetwork
 from models.queue import FeatureQueue
-from models.shuffle import shuffled
+from models.shuffle import Shuffling, shuffled
 from tests.engine.ranks import Ranks
 
 
@@ -75,7 +75,7 @@ def test_queues_of_all_ranks_hold_what_one_process_would(ranks):
     expected = alone.rows.clone()
     for step in range(4):
         batch = features(4, seed=step).float()
-        alone.push(batch)
+        assert alone.push(batch).tolist() == [(4 * step + place) % 7 for place in range(4)]
         for place, row in enumerate(batch):
             expected[(4 * step + place) % 7] = row
     assert torch.equal(alone.rows, expected)
@@ -157,3 +157,23 @@ def test_shuffling_gives_each_sample_its_own_output_from_among_others(ranks):
 def test_in_one_process_nothing_is_moved():
     clips = features(5)
     assert torch.equal(shuffled(lambda x: x, clips, generator=torch.Generator().manual_seed(0)), clips)
+
+
+def test_every_call_shuffles_anew_and_a_resumed_count_goes_on():
+    def orders(shuffling, calls):
+        with pytest.MonkeyPatch.context() as patch:
+            drawn = []
+            patch.setattr("models.shuffle.torch.randperm", lambda n, generator: drawn.append(generator.initial_seed()))
+            for _ in range(calls):
+                shuffling(lambda clips: clips, torch.zeros(2, 1))
+            return drawn
+
+    first = Shuffling(3)
+    whole = orders(first, 4)
+    assert len(set(whole)) == 4
+    assert orders(Shuffling(4), 4) != whole
+    second = Shuffling(3)
+    orders(second, 2)
+    resumed = Shuffling(3)
+    resumed.load_state_dict(second.state_dict())
+    assert orders(resumed, 2) == whole[2:]

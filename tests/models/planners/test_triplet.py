@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_process.records import VideoRecord
-from models.planners.triplet import BASIC_AUGMENTATION, LEGACY_AUGMENTATION, TripletPlanner
+from models.planners.triplet import BASIC_AUGMENTATION, LEGACY_AUGMENTATION, PartialTriplet, TripletPlanner
 from pipelines.draw import TripletStarts
 from pipelines.plan import ClipFormat, sample_rng
 
@@ -67,3 +67,29 @@ def test_the_legacy_recipe_changes_one_thing_a_clip() -> None:
 def test_a_crop_that_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="224 pixels does not fit into a short side of 128"):
         TripletPlanner(short_side=128)
+
+
+def test_squares_of_drawn_areas_and_quarter_turns_may_be_asked_for() -> None:
+    planner = TripletPlanner(size=48, short_side=32, area=(0.25, 1.0), turn=True)
+    clip_format = ClipFormat(3, 16, 48, operations=planner.operations)
+    drawn = plans(planner, 100)
+    for plan in drawn:
+        clip_format.check(plan)
+    boxes = [clip.box for plan in drawn for clip in plan.clips]
+    assert all(box.height == box.width for box in boxes)
+    shares = np.array([box.height * box.width / 240**2 for box in boxes])
+    assert shares.mean() == pytest.approx(0.625, abs=0.04)
+    assert 0.24 < shares.min() < 0.3 < 0.95 < shares.max() <= 1.0
+    assert {clip.quarter_turns for plan in drawn for clip in plan.clips} == {0, 1, 2, 3}
+    assert any(plan.clips[0].quarter_turns != plan.clips[1].quarter_turns for plan in drawn)
+
+
+def test_parts_are_those_of_the_whole_triplet() -> None:
+    planner = TripletPlanner()
+    whole = planner(sample_rng(0, 0, 3), VIDEO)
+    part = PartialTriplet(planner, ("anchor", "negative"), 9, 5)(sample_rng(0, 0, 3), VIDEO)
+    assert part.clips == (whole.clips[0], whole.clips[2])
+    assert part.targets["mix_weight"] == whole.targets["mix_weight"]
+    assert part.targets["negatives"].shape == (5,)
+    assert set(part.targets["negatives"].tolist()) <= set(range(9))
+    assert PartialTriplet(planner)(sample_rng(0, 0, 3), VIDEO).digest() == whole.digest()
