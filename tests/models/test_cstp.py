@@ -14,6 +14,7 @@ from models.backbones.r3d import R3D
 from models.method import DatasetFacts
 from models.methods.cstp import CSTP, TaskWeights
 from models.planners.overlap import OverlapPlanner
+from models.sync_norm import synchronise_norms
 from pipelines.batch import ViewBatch
 from pipelines.draw import TemporalOverlap
 from pipelines.plan import sample_rng
@@ -181,13 +182,13 @@ def test_tasks_are_learned_on_one_batch():
 
 def test_bfloat16_stays_near_float32():
     exact, rough = (build(backbone=R3D(width=4)) for _ in range(2))
-    batch = make_batch(frames=8, side=16)
+    batch = make_batch(size=16, frames=8, side=16)  # batch norms over a few numbers would blow roundings up
     expected = exact(batch).losses
     with torch.autocast("cpu", dtype=torch.bfloat16):
         losses = rough(batch).losses
     for name, value in expected.items():
         assert losses[name].dtype == torch.float32
-        assert losses[name].item() == pytest.approx(value.item(), rel=0.15)
+        assert losses[name].item() == pytest.approx(value.item(), rel=0.05)
 
 
 @pytest.mark.parametrize(
@@ -218,9 +219,7 @@ def test_a_single_sample_a_rank_is_refused_with_what_to_change():
 def _five_steps(rank, world_size):
     """Losses, gradients and the state after five steps on this rank's part of the batches, in float64."""
     method = build(legacy_init=True, momentum=0.9).double()
-    for module in method.modules():
-        if isinstance(module, nn.BatchNorm1d):
-            module.eval()  # heads normalise over a rank's own samples; with fixed statistics ranks can be compared
+    synchronise_norms(method)  # as train.sync_batch_norm does; by default heads normalise over a rank's own samples
     trained = [parameter for parameter in method.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=0.1, momentum=0.9)
     losses, gradients = [], []
