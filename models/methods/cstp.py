@@ -21,6 +21,7 @@ from models.backbones._initial import draw_as
 from models.heads.embedding import MLPHead, unit_length
 from models.losses.byol import regression, symmetric_regression
 from models.method import DatasetFacts, Method, MethodOutput
+from models.metrics import feature_spread
 from models.momentum import MomentumNetwork
 from models.planners.overlap import OverlapPlanner
 from models.recall import RunningRecalls
@@ -144,7 +145,7 @@ class CSTP(Method):
         # Two passes, so that batch norms see one clip of each video, as in the release.
         features = tuple(self._features(clips) for clips in batch.clips)
         losses: dict[str, Tensor] = {}
-        metrics: dict[str, Tensor] = {"feature_spread": _spread(features[0])}
+        metrics: dict[str, Tensor] = {"feature_spread": feature_spread(features[0])}
         if self.weights.byol:
             losses["byol"], similarity = self._byol(features, batch)
             metrics |= similarity
@@ -175,7 +176,7 @@ class CSTP(Method):
         metrics = {
             "positive_similarity": 1.0 - own / 2.0,
             "negative_similarity": 1.0 - apart / 2.0,  # of another video; near the positive one all are alike
-            "target_spread": _spread(targets[0]),
+            "target_spread": feature_spread(targets[0]),
         }
         return loss, metrics
 
@@ -227,10 +228,3 @@ def _head(inputs: int, outputs: int, hidden: int | None) -> MLPHead:
 def _single(values: Tensor) -> Tensor:
     """At least float32, under autocast too."""
     return values if values.dtype == torch.float64 else values.float()
-
-
-@torch.no_grad()
-def _spread(features: Tensor) -> Tensor:
-    """Near 0 all clips have the same feature (the network has collapsed), near 1 they point anywhere; ()."""
-    directions = unit_length(features)
-    return directions.std(dim=0, correction=0).mean() * directions.shape[1] ** 0.5

@@ -2,6 +2,7 @@
 
 import fnmatch
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,15 +10,18 @@ import torch
 from torch import nn
 
 from engine.schedule import ScheduleConfig, build_schedule
+from launch.config import load_run
 from models.backbones import c3d, r21d
-from models.heads.embedding import MLPHead
+from models.heads.embedding import MLPHead, unit_length
 from models.heads.layouts import HEADS, original_names
 from models.losses.byol import symmetric_regression
+from models.losses.cross_view_nce import softmax_nce
+from models.losses.nt_xent import nt_xent_logits
 from models.method import DatasetFacts
 from models.methods.cstp import CSTP
 from models.momentum import MomentumNetwork
 from pipelines.batch import ViewBatch
-from tests.parity.recorded import filled_log_variance, found, load, name, normal_input
+from tests.parity.recorded import filled_log_variance, found, keys_of, load, name, normal_input
 
 LOSSES = found("cstp", "losses*.npz")
 MISC = found("cstp", "misc*.npz")
@@ -26,6 +30,8 @@ NETWORKS = {
     "c3d_byol": (c3d, c3d.C3D, {"projector_dim": None, "mlp_heads": False}),
 }
 """Module and class of the backbone, and settings of the method, of the recorded networks."""
+
+RECIPES = Path(__file__).parents[2] / "configs" / "pretrain"
 
 UNDERSTOOD = ("backbones*", "losses*", "misc*", "pixel_ops*")
 """Read here, by the tests of backbones and heads, of samplers and of pixel operations."""
@@ -118,6 +124,16 @@ def test_a_whole_step_is_that_of_the_release(path, model):
     np.testing.assert_allclose(first, expected["target_first_param_after"], rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("cstp_*.yaml")), ids=name)
+def test_recipes_build_networks_of_the_published_sizes(recipe):
+    network = recipe.stem.split("_")[1]
+    counts = keys_of("cstp")[f"{network.removesuffix('g')}_byol"]
+    method = load_run(recipe, ["--method.legacy_classes=true"]).build_method(DatasetFacts(1))
+    parameters = list(method.parameters())
+    assert sum(one.numel() for one in parameters) == counts["pretrain_params"]
+    assert sum(one.numel() for one in parameters if one.requires_grad) == counts["pretrain_trainable"]
+
+
 @pytest.mark.parametrize("path", MISC, ids=name)
 def test_the_target_follows_as_in_the_release(path):
     z = {key: torch.from_numpy(np.asarray(value)) for key, value in load(path).items() if key.startswith("ema_")}
@@ -133,6 +149,24 @@ def test_the_target_follows_as_in_the_release(path):
         target.follow(online)
         torch.testing.assert_close(target.network[0].weight.detach(), expected, rtol=1e-6, atol=1e-7)
         assert torch.equal(target.network[1].running_mean, statistics), "it follows parameters alone"
+
+
+@pytest.mark.parametrize("path", MISC, ids=name)
+def test_its_unused_contrast_is_ours_within_a_rank_and_over_all(path):
+    z = {key: torch.from_numpy(np.asarray(value)) for key, value in load(path).items() if key.startswith("ntx_")}
+    z_i = z["ntx_zi"].clone().requires_grad_()
+    views = unit_length(torch.stack([z["ntx_zj"], z_i], dim=1))
+    temperature, ranks = float(z["ntx_T"]), int(z["ntx_world"])
+    whole = softmax_nce(nt_xent_logits(views, temperature))
+    assert whole.item() == pytest.approx(float(z["ntx_loss"]), rel=1e-5)
+    places = [slice(start, start + len(views) // ranks) for start in range(0, len(views), len(views) // ranks)]
+    # As published each rank knew its own rows only; with the gathered ones the mean over ranks is the whole loss.
+    apart = [softmax_nce(nt_xent_logits(views[place], temperature)).item() for place in places]
+    assert apart == pytest.approx(z["ntx_local_per_rank"].tolist(), rel=1e-5)
+    together = torch.stack([softmax_nce(nt_xent_logits(views, temperature, place)) for place in places]).mean()
+    assert together.item() == pytest.approx(float(z["ntx_global"]), rel=1e-5)
+    together.backward()
+    torch.testing.assert_close(z_i.grad, z["ntx_grad_zi"], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("path", MISC, ids=name)
