@@ -152,6 +152,21 @@ def test_a_bank_moves_rows_of_the_batch_alone():
     assert torch.equal(method.bank.rows[3:], before[3:])
 
 
+@variants
+def test_the_loss_falls_on_one_batch(settings):
+    method = make_method(**settings)
+    batch = make_batch(views=len(method.parts))
+    optimizer = torch.optim.Adam([p for p in method.parameters() if p.requires_grad], lr=0.003)
+    seen = []
+    for _ in range(12):
+        loss = method(batch).losses["contrast"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()  # and no more: a queue would fill with this very batch
+        seen.append(loss.item())
+    assert seen[-1] < 0.8 * seen[0]
+
+
 def test_bfloat16_stays_near_float32():
     exact = make_method()(make_batch()).losses["contrast"]
     with torch.autocast("cpu", dtype=torch.bfloat16):
