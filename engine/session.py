@@ -22,6 +22,7 @@ from engine.train_config import TrainConfig
 from engine.world import World
 from models.backbone import Backbone
 from models.method import Method
+from models.sync_norm import synchronise_norms
 from pipelines.batch import ViewBatch
 
 _LOG = logging.getLogger(__name__)
@@ -82,6 +83,8 @@ class Session:
         self._folder = run_dir / "checkpoints"
         self._saver = BackgroundSaver(self._folder, keep=config.keep, keep_every=config.keep_every)
         self.method = method.to(world.device).train()
+        if config.sync_batch_norm:
+            synchronise_norms(method)
         if config.channels_last:
             use_channels_last(method)
         if config.recompute:

@@ -26,6 +26,7 @@ class TrainConfig:
         recompute: keep only what goes into each part of a backbone, and compute what is inside anew for its gradient:
             less memory, about a third more time, the same gradients. Not with `compile`, which cannot follow it and
             chooses for itself what to keep.
+        sync_batch_norm: normalise by the statistics of all ranks' batches together.
         compile: compile the method by torch.compile.
         static_graph: tell DDP that every step uses the same parameters in the same way; needed where some parameter
             gets no gradient.
@@ -44,6 +45,7 @@ class TrainConfig:
     stop_at_step: int = 0
     channels_last: bool = True
     recompute: bool = False
+    sync_batch_norm: bool = False
     compile: bool = False
     static_graph: bool = False
     tensorboard: bool = True
