@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from models.backbone import Backbone
+from models.encoder import Encoder
 from models.heads.embedding import MLPHead, unit_length
 from models.losses.byol import symmetric_regression
 from models.method import DatasetFacts, Method, MethodOutput
@@ -51,8 +52,7 @@ class BYOL(Method):
         self.backbone = backbone
         self.projector = MLPHead(backbone.out_dim, projection_dim, **sizes)
         self.predictor = MLPHead(projection_dim, projection_dim, **sizes)
-        self.target_backbone = MomentumNetwork(backbone, momentum=momentum)
-        self.target_projector = MomentumNetwork(self.projector, momentum=momentum)
+        self.target = MomentumNetwork(self._encoder(), momentum=momentum)
         self.clip, self.same_frames = clip, same_frames
 
     @property
@@ -68,24 +68,23 @@ class BYOL(Method):
         """Both predictions; no clip is compared with another video's, so nothing is gathered."""
         features = [self.backbone.pooled(clips) for clips in batch.clips]
         one, other = (self.predictor(self.projector(feature)) for feature in features)
-        targets = self._target(batch.clips[0]), self._target(batch.clips[1])
+        targets = self.target(batch.clips[0]), self.target(batch.clips[1])
         loss = symmetric_regression((one, other), targets)
         metrics = {
             "positive_similarity": 1.0 - loss.detach() / 4.0,
             "negative_similarity": _between_videos(one.detach(), targets[1]),
             "feature_spread": feature_spread(features[0]),
-            "target_distance": self.target_backbone.distance(self.backbone),
+            "target_distance": self.target.distance(self._encoder()),
         }
         return MethodOutput({"regression": loss}, metrics)
 
-    def _target(self, clips: Tensor) -> Tensor:
-        return self.target_projector(self.target_backbone(clips).mean(dim=(2, 3, 4)))
+    def _encoder(self) -> Encoder:
+        return Encoder(self.backbone, self.projector)
 
     @torch.no_grad()
     def after_step(self) -> None:
         """Let the target network follow."""
-        self.target_backbone.follow(self.backbone)
-        self.target_projector.follow(self.projector)
+        self.target.follow(self._encoder())
 
 
 @torch.no_grad()

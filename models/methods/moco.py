@@ -10,17 +10,15 @@ import torch
 from torch import Tensor
 
 from models.backbone import Backbone
+from models.encoder import Encoder
 from models.heads.embedding import MLPHead
 from models.losses.cross_view_nce import softmax_nce
-from models.losses.moco import moco_logits
+from models.losses.queue_nce import queue_logits
 from models.method import DatasetFacts, Method, MethodOutput
 from models.metrics import contrast_metrics, feature_spread
-from models.momentum import MomentumNetwork
+from models.momentum_keys import MomentumKeys
 from models.planners.single_clip import ClipDraw
 from models.planners.views import AUGMENTED_CLIP, ViewsPlanner
-from models.queue import FeatureQueue
-from models.shuffle import shuffled
-from models.step_generator import StepGenerator
 from pipelines.batch import ViewBatch
 from pipelines.plan import ClipFormat, Planner
 
@@ -62,12 +60,16 @@ class MoCo(Method):
         self.projector = MLPHead(
             backbone.out_dim, embedding_dim, hidden_dim=hidden_dim or backbone.out_dim, normalize=True
         )  # fmt: skip
-        self.key_backbone = MomentumNetwork(backbone, momentum=momentum)
-        self.key_projector = MomentumNetwork(self.projector, momentum=momentum)
-        self.queue = FeatureQueue(queue_size, embedding_dim, generator=torch.Generator().manual_seed(seed))
-        self.order = StepGenerator(seed)
+        self.keys = MomentumKeys(
+            self._encoder(),
+            queue_size,
+            embedding_dim,
+            momentum=momentum,
+            seed=seed,
+            generator=torch.Generator().manual_seed(seed),
+        )
         self.clip, self.same_frames, self.temperature, self.symmetric = clip, same_frames, temperature, symmetric
-        self._pending: Tensor | None = None
+        self._pending: tuple[Tensor, Tensor] | None = None
 
     @property
     def clip_format(self) -> ClipFormat:
@@ -80,30 +82,28 @@ class MoCo(Method):
 
     def forward(self, batch: ViewBatch) -> MethodOutput:
         """The contrast of the queries; keys wait for `after_step` to reach the queue."""
-        rows, generator = self.queue.snapshot(), self.order.generator()
         pairs = [(0, 1), (1, 0)] if self.symmetric else [(0, 1)]
-        keys = [shuffled(self._key, batch.clips[key], generator=generator) for _, key in pairs]
+        keys = [self.keys.encode(batch.clips[key]) for _, key in pairs]
         features = [self.backbone.pooled(batch.clips[query]) for query, _ in pairs]
         queries = torch.cat([self.projector(one) for one in features])
         with torch.autocast(queries.device.type, enabled=False):
-            logits = moco_logits(queries, torch.cat(keys), rows, self.temperature)
-        # Of both views the keys of the second are kept, so that a row is one video.
-        self._pending = keys[0]
+            logits = queue_logits(queries, torch.cat(keys), self.keys.queue.rows, temperature=self.temperature)
+        # Of both views the keys of the second are queued, so that a row is one video.
+        self._pending = batch.index, keys[0]
         metrics = contrast_metrics(logits, self.temperature)
         metrics["feature_spread"] = feature_spread(features[0])
-        metrics["key_distance"] = self.key_backbone.distance(self.backbone)
+        metrics["queue_age"] = self.keys.age(len(batch.index))
+        metrics["key_distance"] = self.keys.encoder.distance(self._encoder())
         return MethodOutput({"contrast": softmax_nce(logits)}, metrics)
 
-    def _key(self, clips: Tensor) -> Tensor:
-        return self.key_projector(self.key_backbone(clips).mean(dim=(2, 3, 4)))
+    def _encoder(self) -> Encoder:
+        return Encoder(self.backbone, self.projector)
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Push the keys of all ranks, in rank order, and let the key network follow."""
+        """Queue the keys of all ranks, in rank order, and let the key network follow."""
         if self._pending is None:
             return
-        self.queue.push(self._pending)
+        self.keys.push(*self._pending)
+        self.keys.follow(self._encoder())
         self._pending = None
-        self.key_backbone.follow(self.backbone)
-        self.key_projector.follow(self.projector)
-        self.order.advance()

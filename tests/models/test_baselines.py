@@ -18,7 +18,6 @@ from models.methods.simclr import SimCLR
 from models.methods.supervised import Supervised
 from models.planners.single_clip import ClipDraw
 from models.planners.views import AUGMENTED_CLIP, ViewsPlanner
-from models.step_generator import StepGenerator
 from pipelines.batch import ViewBatch
 from tests.engine.ranks import Ranks
 from tests.models.global_batch import Plain, assert_ranks_train_as_one, clips_of
@@ -103,7 +102,7 @@ def test_simclr_equals_a_slow_version():
 
 def test_moco_equals_a_slow_version_over_several_steps():
     method = build(MoCo, queue_size=10, momentum=0.5, temperature=0.2)
-    rows = method.queue.rows.clone()
+    rows = method.keys.queue.rows.clone()
     query = build(MoCo, queue_size=10)
     key = build(MoCo, queue_size=10)
     for seed in range(3):
@@ -126,7 +125,7 @@ def test_moco_equals_a_slow_version_over_several_steps():
         method.after_step()
         for place, k in enumerate(keys):
             rows[(8 * seed + place) % 10] = k
-        torch.testing.assert_close(method.queue.rows, rows)
+        torch.testing.assert_close(method.keys.queue.rows, rows)
         with torch.no_grad():
             for mine, theirs in ((query.backbone, method.backbone), (query.projector, method.projector)):
                 for old, new in zip(mine.parameters(), theirs.parameters(), strict=True):
@@ -138,22 +137,20 @@ def test_moco_equals_a_slow_version_over_several_steps():
 
 def test_byol_predicts_what_the_target_makes_of_the_other_view():
     method, batch = build(BYOL, projection_dim=5, hidden_dim=7, momentum=0.9), batch_of(1)
-    for parameter in method.target_projector.parameters():
+    for parameter in method.target.network.head.parameters():
         parameter += 0.1
     output = method(batch)
     expected = 0.0
     for one, other in ((0, 1), (1, 0)):
         predictions = method.predictor(method.projector(method.backbone.pooled(batch.clips[one]))).detach()
-        targets = method.target_projector.network(method.target_backbone.network.pooled(batch.clips[other]))
+        targets = method.target.network(batch.clips[other])
         for prediction, target in zip(predictions, targets, strict=True):
             cosine = float(prediction @ target) / float(prediction.norm() * target.norm())
             expected += (2 - 2 * cosine) / 8
     assert output.losses["regression"].item() == pytest.approx(expected, rel=1e-10)
     output.losses["regression"].backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in method.parameters() if p.requires_grad)
-    assert not any(
-        p.requires_grad for part in (method.target_backbone, method.target_projector) for p in part.parameters()
-    )
+    assert not any(p.requires_grad for p in method.target.parameters())
 
 
 def test_supervised_needs_labels():
@@ -177,25 +174,6 @@ def test_views_are_cut_and_coloured_apart_and_share_frames_where_asked(same_fram
     shared = sum(plan.clips[0].frames == plan.clips[1].frames for plan in plans)
     assert shared == 20 if same_frames else shared < 3
     assert all(plan.clips[0].operations <= AUGMENTED_CLIP.operations for plan in plans)
-
-
-def test_decisions_of_a_step_follow_from_seed_and_step_alone():
-    def drawn(order):
-        return torch.randperm(50, generator=order.generator()).tolist()
-
-    order = StepGenerator(7)
-    first = drawn(order)
-    assert drawn(order) == first
-    order.advance()
-    second = drawn(order)
-    assert second != first
-    assert drawn(StepGenerator(8)) != first
-    other = StepGenerator(7)
-    assert drawn(other) == first  # it knows its number before the state is loaded
-    other.load_state_dict(order.state_dict())
-    assert drawn(other) == second
-    other.advance()
-    assert int(other.step) == 2
 
 
 @pytest.mark.parametrize("kind", [SimCLR, MoCo, BYOL, Supervised])
