@@ -37,6 +37,7 @@ setup(
         "dali-cuda12": ["nvidia-dali-cuda120>=2.2,<3; sys_platform == 'linux'"],
         "video": ["av>=13,<20"],
         "flow": ["opencv-python-headless>=4.9,<6"],
+        "large-batch": ["pytorch-optimizer>=3.9,<5"],
         "report": ["matplotlib>=3.8,<4", "tensorboard>=2.16,<3"],
         "dev": [
             "pytest>=8,<10",
@@ -46,6 +47,7 @@ setup(
             "ruff>=0.9,<0.18",
             "pyright[nodejs]>=1.1.390,<2",
             "scikit-learn>=1.4,<2",
+            "pytorch-optimizer>=3.9,<5",
         ],
     },
     entry_points={"console_scripts": ["intravid = launch.cli:main"]},

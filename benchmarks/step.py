@@ -14,11 +14,9 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Callable
-from pkgutil import iter_modules
 
 import torch
 
-import models.backbones
 from benchmarks.ceilings import copy_bytes, matmul_flops
 from benchmarks.lockstep import (
     LockStep,
@@ -34,11 +32,11 @@ from benchmarks.options import add_outputs, positive
 from benchmarks.scoreboard import Goal, Scoreboard
 from data_process.errors import InputError
 from models.backbone import Backbone
-from models.weights.architecture import build, find_kind
+from models.weights.architecture import build, find_kind, shipped
 
 _DEFAULTS = {
     "cpu": {
-        "networks": [one.name for one in iter_modules(models.backbones.__path__) if not one.name.startswith("_")],
+        "networks": shipped(),
         "width": 16, "batch": 16, "frames": 8, "size": 32, "bf16": False, "compiled": [False],
     },
     "cuda": {

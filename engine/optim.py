@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,12 +18,17 @@ class OptimConfig:
     """How gradients become weights.
 
     Attributes:
-        name: ``sgd`` (with momentum) or ``adamw``.
-        lr: learning rate at the schedule's value 1, for the global batch as it is; never scaled behind the scenes.
-        momentum: of SGD.
+        name: ``sgd`` (with momentum), ``adamw``, or for large batches ``lars`` (arXiv 1708.03888) or ``lamb`` (arXiv
+            1904.00962), of the package pytorch-optimizer.
+        lr: learning rate at the schedule's value 1; for the global batch as it is, unless `scale_lr` says otherwise.
+        scale_lr: ``none``; ``linear``: `lr` is for `base_batch` samples a step and grows with the global batch
+            (arXiv 1706.02677); ``sqrt``: with its square root.
+        base_batch: samples a step that `lr` was chosen for, where it is scaled.
+        momentum: of SGD and LARS.
         nesterov: Nesterov's form of it.
-        betas: of AdamW.
-        weight_decay: of both; decoupled in AdamW.
+        betas: of AdamW and LAMB.
+        weight_decay: decoupled in AdamW; in LARS and LAMB inside of what a tensor's norm scales, as in the papers.
+        trust: of LARS, its trust coefficient (there named eta).
         decay_all: decay norm weights and biases too, as the four papers' code does; False leaves out all parameters
             with fewer than two dimensions.
         clip_norm: largest norm of all gradients together; 0 for no clipping.
@@ -30,14 +36,17 @@ class OptimConfig:
             anywhere; ``apex`` for NVIDIA apex (GPU only).
     """
 
-    name: Literal["sgd", "adamw"] = "sgd"
+    name: Literal["sgd", "adamw", "lars", "lamb"] = "sgd"
     lr: float = 0.01
+    scale_lr: Literal["none", "linear", "sqrt"] = "none"
+    base_batch: int = 256
     momentum: float = 0.9
     nesterov: bool = False
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 1e-4
     decay_all: bool = True
     clip_norm: float = 0.0
+    trust: float = 1e-3
     fused: Literal["auto", "torch", "apex"] = "auto"
 
     def __post_init__(self) -> None:
@@ -46,19 +55,30 @@ class OptimConfig:
                 "optim.lr must be positive, optim.weight_decay and optim.clip_norm not negative, optim.momentum in "
                 f"[0, 1); got {self.lr}, {self.weight_decay}, {self.clip_norm}, {self.momentum}"
             )
+        if self.base_batch < 1 or self.trust <= 0:
+            raise InputError(
+                f"optim.base_batch must be at least 1 and optim.trust positive, got {self.base_batch} and {self.trust}"
+            )
         if not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"optim.betas must lie in [0, 1), got {self.betas}")
         if self.nesterov and self.momentum == 0:
             raise InputError("optim.nesterov needs optim.momentum above 0")
+
+    def rate_for(self, global_batch: int) -> float:
+        """Learning rate at the schedule's value 1 of a run with so many samples a step."""
+        ratio = global_batch / self.base_batch
+        return self.lr * {"none": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}[self.scale_lr]
 
 
 def build_optimizer(config: OptimConfig, module: nn.Module, *, device: torch.device) -> Optimizer:
     """Optimizer over all parameters of a module that want a gradient.
 
     Raises:
-        InputError: if nothing is trainable, or apex is asked for and not there.
+        InputError: if nothing is trainable, or a package is asked for and not there.
     """
     groups = parameter_groups(module, weight_decay=config.weight_decay, decay_all=config.decay_all)
+    if config.name in ("lars", "lamb"):
+        return _large_batch(config, groups)
     if config.fused == "apex":
         return _apex(config, groups, device)
     fused = True if config.fused == "torch" or device.type == "cuda" else None
@@ -114,7 +134,27 @@ def restore_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
             "the checkpoint's optimizer has other parameter groups than the one configured now; set optim.decay_all "
             "and the method's settings as before, or start a new run in another folder"
         )
-    optimizer.load_state_dict({"state": state["state"], "param_groups": now})
+    # LAMB counts its steps in the groups.
+    counted = [group | {"step": old["step"]} if "step" in old else group for group, old in zip(now, then, strict=True)]
+    optimizer.load_state_dict({"state": state["state"], "param_groups": counted})
+
+
+def _large_batch(config: OptimConfig, groups: list[dict[str, Any]]) -> Optimizer:
+    if config.fused == "apex":
+        raise InputError(f"optim.fused apex has no {config.name} that this program uses; set optim.fused to auto")
+    try:
+        from pytorch_optimizer import LARS, Lamb
+    except ImportError as error:
+        raise InputError(
+            f"optim.name {config.name} needs the package pytorch-optimizer: pip install 'intravid[large-batch]'"
+        ) from error
+    # The rate of a tensor follows its norm, which vectors (norms, biases) are left out of, with their decay.
+    if config.name == "lamb":
+        # Without bias correction, as in the paper's last versions; the package's switches are named the other way.
+        return Lamb(groups, lr=config.lr, betas=config.betas, weight_decouple=False, adam_debias=True)
+    return LARS(
+        groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, trust_coefficient=config.trust
+    )
 
 
 def _apex(config: OptimConfig, groups: list[dict[str, Any]], device: torch.device) -> Optimizer:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from data_process.errors import InputError, RunError
-from engine.checkpoint import RunFacts, RunState, refuse_changed, resume_state, save_checkpoint, write_state
+from engine.background_save import BackgroundSaver
+from engine.checkpoint import RunFacts, RunState, refuse_changed, resume_state, write_state
 from engine.optim import OptimConfig, build_optimizer, optimizer_state, restore_optimizer
 from engine.precision import Precision, PrecisionConfig
 from engine.schedule import ScheduleConfig, build_schedule
@@ -21,6 +22,7 @@ from engine.train_config import TrainConfig
 from engine.world import World
 from models.backbone import Backbone
 from models.method import Method
+from models.sync_norm import synchronise_norms
 from pipelines.batch import ViewBatch
 
 _LOG = logging.getLogger(__name__)
@@ -72,11 +74,17 @@ class Session:
         self.config, self.world, self._facts = config, world, facts
         self.num_steps = config.num_steps(steps_per_epoch)
         self.learning_rate = build_schedule(
-            schedule, base_lr=optim.lr, num_steps=self.num_steps, steps_per_epoch=steps_per_epoch
+            schedule,
+            base_lr=optim.rate_for(config.global_batch),
+            num_steps=self.num_steps,
+            steps_per_epoch=steps_per_epoch,
         )
         self.clip_norm = optim.clip_norm
         self._folder = run_dir / "checkpoints"
+        self._saver = BackgroundSaver(self._folder, keep=config.keep, keep_every=config.keep_every)
         self.method = method.to(world.device).train()
+        if config.sync_batch_norm:
+            synchronise_norms(method)
         if config.channels_last:
             use_channels_last(method)
         if config.recompute:
@@ -126,11 +134,22 @@ class Session:
             "lengthen schedule.warmup, or set precision.dtype to fp32"
         )
 
-    def save(self, step: int) -> None:
-        """Write a checkpoint; rank 0 does, the others go on."""
-        if self.world.is_main:
-            config = self.config
-            save_checkpoint(self._folder, self._state(step), keep=config.keep, keep_every=config.keep_every)
+    def save(self, step: int, *, wait: bool = False) -> None:
+        """Write a checkpoint; rank 0 does, in the background where it is asked to, the others go on.
+
+        Args:
+            step: finished steps.
+            wait: until it is on the disk.
+        """
+        if not self.world.is_main:
+            return
+        self._saver.save(self._state(step))
+        if wait or not self.config.save_in_background:
+            self._saver.wait()
+
+    def close(self) -> None:
+        """Wait for the last checkpoint, and end the thread that writes."""
+        self._saver.close()
 
     def _state(self, step: int) -> RunState:
         return RunState(

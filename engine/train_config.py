@@ -18,6 +18,7 @@ class TrainConfig:
         seed: of order, plans, first weights and dropout.
         log_every: steps between records.
         save_every: steps between checkpoints; one is always written at the end and at a stop.
+        save_in_background: write them while training goes on, from a copy in the machine's memory.
         keep: newest checkpoints that stay.
         keep_every: checkpoints of steps that this divides stay for ever; 0 for none.
         stop_at_step: leave after this step as if time had run out, and go on when started without it; 0 for never.
@@ -25,6 +26,7 @@ class TrainConfig:
         recompute: keep only what goes into each part of a backbone, and compute what is inside anew for its gradient:
             less memory, about a third more time, the same gradients. Not with `compile`, which cannot follow it and
             chooses for itself what to keep.
+        sync_batch_norm: normalise by the statistics of all ranks' batches together.
         compile: compile the method by torch.compile.
         static_graph: tell DDP that every step uses the same parameters in the same way; needed where some parameter
             gets no gradient.
@@ -37,11 +39,13 @@ class TrainConfig:
     seed: int = 632
     log_every: int = 10
     save_every: int = 500
+    save_in_background: bool = True
     keep: int = 3
     keep_every: int = 0
     stop_at_step: int = 0
     channels_last: bool = True
     recompute: bool = False
+    sync_batch_norm: bool = False
     compile: bool = False
     static_graph: bool = False
     tensorboard: bool = True

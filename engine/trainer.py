@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
@@ -108,6 +109,14 @@ def train(
         world=world,
         facts=facts,
     )
+    with closing(session):
+        return _train(session, loader, run_dir=run_dir, stop=stop, accepted=accepted)
+
+
+def _train(
+    session: Session, loader: BatchSource, *, run_dir: Path, stop: StopFlag, accepted: Callable[[], object]
+) -> Outcome:
+    config, world = session.config, session.world
     start, total = session.resume(), session.num_steps
     steps = range(start, min(total, config.stop_at_step or total))
     if not steps:
@@ -163,7 +172,7 @@ def _loop(session: Session, loader: BatchSource, report: Reporter, stop: StopFla
             )
         if save_due:
             report.sync()
-            session.save(done)
+            session.save(done, wait=last)
         if last:
             return done, reason
     raise RunError(f"the loader ended after step {done}, {steps.stop} were to be done")

@@ -60,8 +60,8 @@ def model_cost(
         what: recipe, run folder, exported file, file name of a backbone (``r3d``), or class path.
         settings: of a backbone that is named, such as ``width=32``.
         overrides: of a recipe's settings, such as ``--method.backbone.width=32``.
-        frames: of a clip; None for the recipe's own, else 16.
-        size: height and width, pixels; None for the recipe's own, else 112.
+        frames: of a clip; None for those of the recipe or the file, else 16.
+        size: height and width, pixels; None for that of the recipe or the file, else 112.
 
     Raises:
         InputError: where there is no such network, or it does not take such clips.
@@ -83,7 +83,8 @@ def _opened(what: str, settings: Sequence[str], overrides: Sequence[str]) -> tup
     _refuse(overrides, "", what, "settings of a backbone follow --set, such as --set width=32")
     if is_exported(path):
         _refuse(settings, "--set", what, "a file of weights has its settings")
-        return open_weights(path).backbone, (_FRAMES, _SIZE)
+        weights = open_weights(path)
+        return weights.backbone, (weights.clips.frames, weights.clips.size) if weights.clips else (_FRAMES, _SIZE)
     kind = find_kind(what)
     with torch.device("meta"):
         return build(kind, read_settings(kind, settings)), (_FRAMES, _SIZE)

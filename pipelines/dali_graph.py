@@ -18,7 +18,7 @@ def augment(dali: Any, pixels: Any, row: Any, gain: Any, clip_format: ClipFormat
 
     operations, size = clip_format.operations, clip_format.size
     is_flow, outside = clip_format.is_flow, ZERO_LEVEL if clip_format.is_flow else 0
-    recolours = bool(operations & {"colour", "grey"}) and not is_flow
+    recolours = bool(operations & {"colour", "grey", "channel"}) and not is_flow
     if "rotate" in operations:
         # Levels are rounded once: behind the colours, which could amplify the rounding, where there are any.
         kept = types.FLOAT if recolours else types.UINT8
@@ -40,7 +40,8 @@ def augment(dali: Any, pixels: Any, row: Any, gain: Any, clip_format: ClipFormat
     )
     if recolours:
         # color_twist would take the contrast of floats around 0.5, so contrast and brightness have an operator apart.
-        saturation = value("saturation") * (1.0 - value("grey"))
+        is_grey = fn.cast(value("grey") == 1.0, dtype=types.FLOAT) if "channel" in operations else value("grey")
+        saturation = value("saturation") * (1.0 - is_grey)
         pixels = fn.color_twist(pixels, saturation=saturation, hue=value("hue"), dtype=types.FLOAT)
         pixels = fn.brightness_contrast(
             pixels,
@@ -49,6 +50,8 @@ def augment(dali: Any, pixels: Any, row: Any, gain: Any, clip_format: ClipFormat
             contrast_center=128.0,
             dtype=types.UINT8,
         )
+        if "channel" in operations:
+            pixels = _one_channel(fn, types, pixels, value("grey"))
     pixels = _resize(fn, types, pixels, row, gain, size)
     if "tilt" in operations:
         pixels = fn.rotate(
@@ -91,6 +94,13 @@ def _turned_vectors(dali: Any, pixels: Any, row: Any) -> Any:
     offset = ZERO_LEVEL - fn.reductions.sum(matrix * float(ZERO_LEVEL), axes=1)
     moved = fn.coord_transform(pixels, M=matrix, T=offset, dtype=types.FLOAT)
     return fn.cast(dali.math.clamp(dali.math.floor(moved + 0.5), 0.0, 255.0), dtype=types.UINT8)
+
+
+def _one_channel(fn: Any, types: Any, pixels: Any, grey: Any) -> Any:
+    """Channel 0, 1 or 2 in all three places where grey is 2, 3 or 4."""
+    picked = fn.cast(grey > 1.0, dtype=types.FLOAT)
+    places = [fn.cast(picked * (grey - 2.0) + (1.0 - picked) * float(place), dtype=types.INT32) for place in range(3)]
+    return fn.cat(*(fn.slice(pixels, start=fn.stack(place), shape=[1], axes=[2]) for place in places), axis=2)
 
 
 def _resize(fn: Any, types: Any, pixels: Any, row: Any, gain: Any, size: int) -> Any:

@@ -150,7 +150,7 @@ def rotated_crop(frames: np.ndarray, box: Box, angle: float, *, outside: int = 0
 
 def recolour(pixels: Tensor, change: Photometric) -> Tensor:
     """Colour map and grey of (N, h, w, 3) uint8 or float32, the same for all frames; rounded once, to uint8."""
-    if not (change.changes_colour or change.grey):
+    if not (change.changes_colour or change.grey or change.channel is not None):
         return to_levels(pixels) if pixels.is_floating_point() else pixels
     matrix, offset = _colour_map(change)
     together = _PIXELS_A_ROW if pixels.numel() % (3 * _PIXELS_A_ROW) == 0 else 1
@@ -164,7 +164,7 @@ def _colour_map(change: Photometric) -> tuple[Tensor, Tensor]:
     """Matrix (3, 3) and offset (3,) float32 with `rgb @ matrix + offset` for rows of grey levels.
 
     The definition in `pipelines.plan.Photometric`: hue and saturation in YIQ-like coordinates, then contrast around
-    128, then brightness; grey is saturation 0.
+    128, then brightness; grey is saturation 0, one channel alone stands in all three places.
     """
     saturation = 0.0 if change.grey else change.saturation
     hue = math.radians(change.hue)
@@ -172,6 +172,8 @@ def _colour_map(change: Photometric) -> tuple[Tensor, Tensor]:
     chroma = _RGB @ turn @ np.diag([1.0, saturation, saturation]) @ _YIQ
     gain = change.brightness * change.contrast
     offset = change.brightness * 128.0 * (1.0 - change.contrast)
+    if change.channel is not None:
+        chroma = chroma[[change.channel] * 3]
     return torch.tensor((gain * chroma).T, dtype=torch.float32), torch.full((3,), offset, dtype=torch.float32)
 
 

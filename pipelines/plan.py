@@ -18,14 +18,13 @@ PLAN_VERSION = 2
 DIGESTS = 1 << 62
 """Number of digests of a batch of plans; a few of them add up within int64."""
 
-OPERATIONS = ("rotate", "pad", "colour", "grey", "tilt", "flip", "turn", "blur")
+OPERATIONS = ("rotate", "pad", "colour", "grey", "channel", "tilt", "flip", "turn", "blur")
 """What may be done to a clip beside cropping and resizing, in the order in which executors do it.
 
 They rotate the frame, cut the box (black where it reaches outside), change its colours, resize it, tilt, flip and turn
-the square, and blur it. Each step
-gives whole grey levels; a rotation followed by colours is rounded once, behind the colours. Colours come before the
-resize (torchvision's recipes have them behind it, which differs by what is clipped only), since they may amplify a
-difference of one level, and resizing levels is where executors differ by one.
+the square, and blur it. Each step gives whole grey levels; a rotation followed by colours is rounded once, behind the
+colours. Colours come before the resize (torchvision's recipes have them behind it, which differs by what is clipped
+only), since they may amplify a difference of one level, and resizing levels is where executors differ by one.
 """
 
 
@@ -75,6 +74,8 @@ class Photometric:
         hue: rotation of the chroma, degrees.
         grey: drop the chroma, the same as saturation 0 (0.299 R + 0.587 G + 0.114 B to within a level).
         blur: sigma of a Gaussian in output pixels, radius ceil(3 sigma), borders reflected; 0 for none.
+        channel: 0, 1 or 2 to show red, green or blue alone, three times, behind the other colours; None for all. Not
+            together with `grey`.
     """
 
     brightness: float = 1.0
@@ -83,8 +84,11 @@ class Photometric:
     hue: float = 0.0
     grey: bool = False
     blur: float = 0.0
+    channel: int | None = None
 
     def __post_init__(self) -> None:
+        if self.channel not in (None, 0, 1, 2) or (self.grey and self.channel is not None):
+            raise ValueError(f"channel must be None, 0, 1 or 2, and None beside grey, got {self}")
         if min(self.brightness, self.contrast, self.saturation, self.blur) < 0:
             raise ValueError(f"brightness, contrast, saturation and blur must not be negative, got {self}")
 
@@ -93,6 +97,11 @@ class Photometric:
         """Whether the linear colour map is other than the identity."""
         return (self.brightness, self.contrast, self.saturation, self.hue) != (1.0, 1.0, 1.0, 0.0)
 
+    @property
+    def grey_column(self) -> int:
+        """What stands for it in the column grey of `ClipPlan.parameters`."""
+        return int(self.grey) if self.channel is None else 2 + self.channel
+
 
 IDENTITY = Photometric()
 
@@ -100,7 +109,7 @@ PARAMETERS = (
     "top", "left", "height", "width", "flip", "turns", "angle", "tilt",
     "brightness", "contrast", "saturation", "hue", "grey", "blur",
 )  # fmt: skip
-"""Columns of `ClipPlan.parameters`."""
+"""Columns of `ClipPlan.parameters`; grey is 1 for no colours, 2, 3 or 4 for one channel alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +157,7 @@ class ClipPlan:
             "turn": self.quarter_turns != 0,
             "colour": any(p.changes_colour for p in self.photometric),
             "grey": any(p.grey for p in self.photometric),
+            "channel": any(p.channel is not None for p in self.photometric),
             "blur": any(p.blur > 0 for p in self.photometric),
         }
         return frozenset(name for name, is_used in used.items() if is_used)
@@ -156,7 +166,9 @@ class ClipPlan:
         """One row per frame, (T, 14) float32, columns named by `PARAMETERS`."""
         box = self.box
         geometry = (box.top, box.left, box.height, box.width, self.flip, self.quarter_turns, self.angle, self.tilt)
-        rows = [(*geometry, p.brightness, p.contrast, p.saturation, p.hue, p.grey, p.blur) for p in self.photometric]
+        rows = [
+            (*geometry, p.brightness, p.contrast, p.saturation, p.hue, p.grey_column, p.blur) for p in self.photometric
+        ]
         table = np.array(rows, dtype=np.float32)
         return table if len(rows) == len(self.frames) else np.repeat(table, len(self.frames), axis=0)
 

@@ -61,5 +61,6 @@ def _colour_text(change: Photometric) -> str:
     ]  # fmt: skip
     told += [f"hue {change.hue:+.0f}\N{DEGREE SIGN}"] if change.hue else []
     told += ["grey"] if change.grey else []
+    told += [f"{('red', 'green', 'blue')[change.channel]} alone"] if change.channel is not None else []
     told += [f"blur {change.blur:.1f}"] if change.blur else []
     return " ".join(told)

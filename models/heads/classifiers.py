@@ -11,6 +11,7 @@ import math
 from torch import Tensor, nn
 
 from data_process.errors import InputError
+from models.heads._initial import draw_as_cstp
 from models.heads.embedding import unit_length
 
 
@@ -23,7 +24,7 @@ class LinearClassifier(nn.Module):
         DualVar                          LinearClassifier(C, N); its options are dropout or hidden_dim=128, normalize,
                                          batch_norm
         CoCLR                            the same, with dropout
-        CSTP                             LinearClassifier(C, N, normalize=True, batch_norm=True, init_std=None)
+        CSTP                             LinearClassifier(C, N, normalize=True, batch_norm=True, legacy_init=True)
 
     Args:
         in_dim: C.
@@ -33,6 +34,7 @@ class LinearClassifier(nn.Module):
         dropout: share of features set to 0 in training.
         hidden_dim: width of a further layer with ReLU; None for none.
         init_std: of the first weights, with biases 0: all classes begin alike. None for torch's own.
+        legacy_init: draw all of them as CSTP does, scales of the batch norm around 0, in place of `init_std`.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class LinearClassifier(nn.Module):
         dropout: float = 0.0,
         hidden_dim: int | None = None,
         init_std: float | None = 0.01,
+        legacy_init: bool = False,
     ) -> None:
         super().__init__()
         self.normalize = normalize
@@ -52,10 +55,12 @@ class LinearClassifier(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.hidden = None if hidden_dim is None else nn.Linear(in_dim, hidden_dim)
         self.out = nn.Linear(hidden_dim or in_dim, num_classes)
-        if init_std is not None:
+        if init_std is not None and not legacy_init:
             for layer in filter(None, (self.hidden, self.out)):
                 nn.init.normal_(layer.weight, std=init_std)
                 nn.init.zeros_(layer.bias)
+        if legacy_init:
+            draw_as_cstp(self)
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits (B, N) of pooled features (B, C), or of a feature map (B, C, t, h, w), which is averaged."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from data_process.errors import InputError
+from models.heads._initial import draw_as_cstp
 
 
 class MLPHead(nn.Module):
@@ -35,6 +36,7 @@ class MLPHead(nn.Module):
         batch_norm: normalise the hidden layer over the batch, before the ReLU.
         segments: give (B, segments, out_dim / segments) instead of (B, out_dim); 0 for one embedding.
         normalize: scale each embedding (of a segment) to length 1.
+        legacy_init: draw the first weights as CSTP does, scales of the batch norm around 0; else as torch does.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class MLPHead(nn.Module):
         batch_norm: bool = False,
         segments: int = 0,
         normalize: bool = False,
+        legacy_init: bool = False,
     ) -> None:
         super().__init__()
         if batch_norm and hidden_dim is None:
@@ -56,6 +59,8 @@ class MLPHead(nn.Module):
         self.hidden = None if hidden_dim is None else nn.Linear(in_dim, hidden_dim)
         self.norm = nn.BatchNorm1d(hidden_dim) if batch_norm and hidden_dim else None
         self.out = nn.Linear(in_dim if hidden_dim is None else hidden_dim, out_dim)
+        if legacy_init:
+            draw_as_cstp(self)
 
     @property
     def out_shape(self) -> torch.Size:

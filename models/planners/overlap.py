@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -13,8 +13,10 @@ from pipelines.plan import Box, ClipPlan, SamplePlan
 AUGMENTATION = Augmentation(
     strong=0.3, tilt=10.0, flip=0.5, colour=ColourJitter(0.4, 0.4, 0.4, 0.1, probability=0.8, grey=0.2, blur=0.5)
 )
-"""CSTP's choice of its strong and its plain recipe. (Its grey takes one channel, another one in every frame, which
-flickers; here it drops the colours.)"""
+"""CSTP's choice of its strong and its plain recipe; but grey drops the colours."""
+
+LEGACY_AUGMENTATION = replace(AUGMENTATION, colour=replace(AUGMENTATION.colour, flicker=True))
+"""The same with the release's grey: one channel alone, another one in every frame."""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ class ColourJitter:
         blur: probability of a Gaussian blur.
         blur_sigma: range of its sigma, output pixels.
         per_frame: every frame has its own four factors and its own grey; the blur is the clip's.
+        flicker: grey shows one channel alone, drawn for each frame, as CSTP's release does.
     """
 
     brightness: float = 0.0
@@ -38,12 +39,17 @@ class ColourJitter:
     blur: float = 0.0
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     per_frame: bool = False
+    flicker: bool = False
+
+    def __post_init__(self) -> None:
+        if self.flicker and self.per_frame:
+            raise ValueError("flicker draws the channel of each frame of a clip with one jitter; leave per_frame out")
 
     @property
     def operations(self) -> frozenset[str]:
         """Names out of `pipelines.plan.OPERATIONS` that a draw may need."""
         colour = self.probability > 0 and max(self.brightness, self.contrast, self.saturation, self.hue) > 0
-        used = {"colour": colour, "grey": self.grey > 0, "blur": self.blur > 0}
+        used = {"colour": colour, "channel" if self.flicker else "grey": self.grey > 0, "blur": self.blur > 0}
         return frozenset(name for name, is_used in used.items() if is_used)
 
     def draw(self, rng: np.random.Generator) -> Photometric:
@@ -55,6 +61,9 @@ class ColourJitter:
         if not self.operations:
             return (IDENTITY,)
         first = self.draw(rng)
+        if self.flicker:
+            channels = (3 * rng.random(num_frames)).astype(int).tolist()
+            return tuple(replace(first, grey=False, channel=one) for one in channels) if first.grey else (first,)
         if not self.per_frame:
             return (first,)
         others = (self._from_units(units) for units in rng.random((num_frames - 1, 9)).tolist())

@@ -53,7 +53,7 @@ def test_frozen_parameters_are_left_out():
         build_optimizer(OptimConfig(), module.requires_grad_(False), device=CPU)
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lars", "lamb"])
 def test_a_restored_optimizer_goes_on_bit_for_bit_with_the_new_settings(name):
     unbroken, resumed = network(), network()
     first = build_optimizer(OptimConfig(name, lr=0.1), unbroken, device=CPU)
@@ -95,4 +95,64 @@ def test_apex_without_a_gpu_names_the_setting():
 @pytest.mark.parametrize("wrong", [{"lr": 0.0}, {"momentum": 1.0}, {"betas": (0.9, 1.0)}, {"clip_norm": -1.0}])
 def test_impossible_settings_are_refused_when_built(wrong):
     with pytest.raises(InputError, match=f"optim.{next(iter(wrong))}"):
+        OptimConfig(**wrong)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_lars_follows_the_written_out_rule(momentum):
+    pytest.importorskip("pytorch_optimizer", reason="pytorch-optimizer (the extra `large-batch`) is not installed")
+    module, decay, trust, lr = network().double(), 0.05, 0.02, 0.3
+    config = OptimConfig("lars", lr=lr, momentum=momentum, weight_decay=decay, trust=trust)
+    optimizer = build_optimizer(config, module, device=CPU)
+    ours = [parameter.detach().clone() for parameter in module.parameters()]
+    velocities = [torch.zeros_like(parameter) for parameter in ours]
+    for seed in range(4):
+        gradients = gradients_of(module, optimizer, seed)
+        for weight, gradient, velocity in zip(ours, gradients, velocities, strict=True):
+            if weight.ndim > 1:
+                rate = trust * weight.norm() / (gradient.norm() + decay * weight.norm())
+                gradient = rate * (gradient + decay * weight)
+            velocity.mul_(momentum).add_(gradient)
+            weight.sub_(lr * velocity)
+    for weight, expected in zip(module.parameters(), ours, strict=True):
+        torch.testing.assert_close(weight.detach(), expected, rtol=1e-10, atol=1e-12)
+
+
+def test_lamb_follows_the_written_out_rule():
+    pytest.importorskip("pytorch_optimizer", reason="pytorch-optimizer (the extra `large-batch`) is not installed")
+    module, decay, lr, (one, two) = network().double(), 0.05, 0.1, (0.8, 0.95)
+    optimizer = build_optimizer(OptimConfig("lamb", lr=lr, betas=(one, two), weight_decay=decay), module, device=CPU)
+    ours = [parameter.detach().clone() for parameter in module.parameters()]
+    first, second = ([torch.zeros_like(parameter) for parameter in ours] for _ in range(2))
+    for seed in range(4):
+        gradients = gradients_of(module, optimizer, seed)
+        for weight, gradient, mean, square in zip(ours, gradients, first, second, strict=True):
+            mean.mul_(one).add_((1 - one) * gradient)
+            square.mul_(two).add_((1 - two) * gradient**2)
+            update = mean / (square.sqrt() + 1e-6) + decay * weight
+            length = weight.norm().clamp(0, 10)
+            ratio = length / (update.norm() + 1e-6) if length > 0 and update.norm() > 0 else 1.0
+            weight.sub_(lr * ratio * update)
+    for weight, expected in zip(module.parameters(), ours, strict=True):
+        torch.testing.assert_close(weight.detach(), expected, rtol=1e-8, atol=1e-10)
+
+
+def gradients_of(module, optimizer, seed):
+    """Gradients of a step that is taken; the optimizer may write into them."""
+    inputs = torch.from_numpy(np.random.default_rng(seed).normal(size=(8, 3)))
+    optimizer.zero_grad()
+    module(inputs).pow(2).mean().backward()
+    gradients = [parameter.grad.clone() for parameter in module.parameters()]
+    optimizer.step()
+    return gradients
+
+
+@pytest.mark.parametrize(("how", "expected"), [("none", 0.2), ("linear", 0.8), ("sqrt", 0.4)])
+def test_the_rate_grows_with_the_batch_where_it_is_asked_to(how, expected):
+    assert OptimConfig(lr=0.2, scale_lr=how, base_batch=64).rate_for(256) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("wrong", [{"base_batch": 0}, {"trust": 0.0}])
+def test_settings_that_cannot_be_are_refused(wrong):
+    with pytest.raises(InputError, match=next(iter(wrong))):
         OptimConfig(**wrong)

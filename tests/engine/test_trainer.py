@@ -205,17 +205,17 @@ def test_epochs_are_counted_in_steps_of_the_loader(tmp_path):
 
 def _trained_on_two_ranks(world, folder, stop_at_step, options):
     torch.set_num_threads(1)
-    outcome, method = run_tiny(
-        Path(folder), world=world, method=TinyMethod(norm=False, dropout=0.0), stop_at_step=stop_at_step, **options
-    )
+    # Without common statistics ranks see other batch norms than one process does.
+    method = TinyMethod(norm=options.get("sync_batch_norm", False), dropout=0.0)
+    outcome, method = run_tiny(Path(folder), world=world, method=method, stop_at_step=stop_at_step, **options)
     return outcome, {name: value.detach().numpy() for name, value in method.named_parameters()}
 
 
-@pytest.mark.parametrize("static_graph", [False, True])
-def test_two_ranks_train_what_one_process_trains_at_the_same_global_batch(tmp_path, two_ranks, static_graph):
-    options = {"static_graph": static_graph}
+@pytest.mark.parametrize("options", [{}, {"static_graph": True}, {"sync_batch_norm": True}], ids=str)
+def test_two_ranks_train_what_one_process_trains_at_the_same_global_batch(tmp_path, two_ranks, options):
     ranks = two_ranks.run(_trained_on_two_ranks, str(tmp_path / "two"), 0, options)
-    _, alone = run_tiny(tmp_path / "one", method=TinyMethod(norm=False, dropout=0.0))
+    norm = options.get("sync_batch_norm", False)
+    _, alone = run_tiny(tmp_path / "one", method=TinyMethod(norm=norm, dropout=0.0))
     assert [outcome for outcome, _ in ranks] == [Outcome.FINISHED] * 2
     for name, value in alone.named_parameters():
         np.testing.assert_array_equal(ranks[0][1][name], ranks[1][1][name])

@@ -1,12 +1,17 @@
 """`intravid inspect --model`: what it counts, of which networks, and what it refuses."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from launch.cli import main
+from launch.config import load_run
 from launch.model_cost import model_cost
+from launch.weights import write_weights
 from models.backbones.r3d import R3D
+from models.weights.card import ClipInput
+from models.weights.exported import Weights
 from tests.launch.runs import ROOT
 
 RECIPE = str(ROOT / "configs/smoke/iic.yaml")
@@ -35,6 +40,14 @@ def test_a_recipe_brings_its_backbone_and_its_clips():
     assert cost.clip == (3, 4, 16, 16)
     assert cost.whole.parameters == sum(p.numel() for p in R3D(width=4).parameters())
     assert count(RECIPE, frames=8, size=48).clip == (3, 8, 48, 48)
+
+
+def test_a_run_and_its_exported_weights_cost_the_same(tmp_path):
+    settings = ["--method.backbone.width=4", "--method.clip.num_frames=4", "--method.clip.size=16"]
+    (tmp_path / "config.yaml").write_text(load_run(Path(RECIPE), settings).text)
+    write_weights(tmp_path / "r3d.safetensors", Weights(R3D(width=4), {"width": 4}, ClipInput(4, 16)))
+    assert count(str(tmp_path)) == count(str(tmp_path / "r3d.safetensors"))
+    assert count(str(tmp_path)).clip == (3, 4, 16, 16)
 
 
 def test_the_table_and_the_file_tell_the_same_numbers(tmp_path, capsys):

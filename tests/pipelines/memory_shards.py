@@ -128,7 +128,13 @@ class RandomPlanner:
     def _photometric(self, rng: np.random.Generator) -> Photometric:
         drawn, used = JITTER.draw(rng), self.operations
         colour = (drawn.brightness, drawn.contrast, drawn.saturation, drawn.hue) if "colour" in used else (1, 1, 1, 0)
-        return Photometric(*colour, grey="grey" in used and drawn.grey, blur=drawn.blur if "blur" in used else 0.0)
+        channel = int(rng.integers(0, 3)) if "channel" in used and rng.random() < 0.4 else None
+        return Photometric(
+            *colour,
+            grey="grey" in used and drawn.grey and channel is None,
+            blur=drawn.blur if "blur" in used else 0.0,
+            channel=channel,
+        )
 
     def clip_format(self, size: int = 40) -> ClipFormat:
         return ClipFormat(

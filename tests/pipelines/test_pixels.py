@@ -97,6 +97,8 @@ def slowly_coloured(rgb: np.ndarray, change: Photometric) -> np.ndarray:
         i, q = math.cos(h) * i + math.sin(h) * q, -math.sin(h) * i + math.cos(h) * q
         v = np.linalg.solve(to_yiq, [y, i, q])
         out[place] = change.brightness * (128 + change.contrast * (v - 128))
+    if change.channel is not None:
+        out = out[..., [change.channel] * 3]
     return np.clip(out, 0, 255)
 
 
@@ -110,6 +112,8 @@ def slowly_coloured(rgb: np.ndarray, change: Photometric) -> np.ndarray:
         Photometric(1.3, 1.6, 0.3, -40.0),
         Photometric(grey=True),
         Photometric(0.7, 1.2, 1.4, 20.0, grey=True),
+        Photometric(channel=1),
+        Photometric(1.3, 1.2, 1.4, 20.0, channel=2),
     ],
 )
 @pytest.mark.parametrize("side", [(11, 13), (8, 6)], ids=["odd count of pixels", "multiple of four"])

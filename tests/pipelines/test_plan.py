@@ -65,6 +65,7 @@ def test_plans_are_those_that_checkpoints_were_made_with() -> None:
         replace(CLIP, tilt=0.5),
         replace(CLIP, photometric=(Photometric(hue=1.0),)),
         replace(CLIP, photometric=(Photometric(blur=1.0),)),
+        replace(CLIP, photometric=(Photometric(channel=0),)),
         replace(CLIP, photometric=(Photometric(), Photometric(), Photometric(grey=True), Photometric())),
     ],
 )
@@ -85,6 +86,7 @@ def test_the_digest_sees_names_values_and_types_of_targets() -> None:
         (replace(CLIP, tilt=3.0, padded=True), {"tilt", "pad"}),
         (replace(CLIP, flip=True, quarter_turns=2), {"flip", "turn"}),
         (replace(CLIP, photometric=(Photometric(brightness=0.9, grey=True, blur=0.3),)), {"colour", "grey", "blur"}),
+        (replace(CLIP, photometric=(Photometric(channel=0),)), {"channel"}),
     ],
 )
 def test_a_clip_names_the_operations_it_needs_and_the_format_refuses_others(clip: ClipPlan, needs: set[str]) -> None:

@@ -33,6 +33,15 @@ def test_all_classes_begin_nearly_alike_unless_asked_otherwise():
     assert LinearClassifier(512, 101, init_std=None)(x).std() > 0.4
 
 
+def test_drawn_as_in_cstp_weights_fill_their_range_and_scales_lie_around_zero():
+    torch.manual_seed(0)
+    head = LinearClassifier(512, 101, batch_norm=True, legacy_init=True)
+    for values, bound in ((head.out.weight, (6 / 613) ** 0.5), (head.norm.weight, (6 / 512) ** 0.5)):
+        assert 0.98 * bound < values.max() <= bound
+        assert -bound <= values.min() < -0.98 * bound
+        assert values.std().item() == pytest.approx(bound / 3**0.5, rel=0.1)
+
+
 def test_dropout_acts_in_training_only():
     head, x = LinearClassifier(64, 4, dropout=0.5), drawn(2, 64)
     torch.testing.assert_close(head.eval()(x), x @ head.out.weight.T + head.out.bias)

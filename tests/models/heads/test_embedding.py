@@ -22,6 +22,14 @@ def test_the_batch_norm_stands_between_the_hidden_layer_and_the_relu():
     torch.testing.assert_close(head(x), head.out(normalised.clamp_min(0)))
 
 
+def test_drawn_as_in_cstp_scales_of_the_batch_norm_have_either_sign():
+    torch.manual_seed(0)
+    head = MLPHead(512, 5, hidden_dim=512, batch_norm=True, legacy_init=True)
+    assert (head.norm.weight < 0).float().mean().item() == pytest.approx(0.5, abs=0.1)
+    assert head.hidden.weight.abs().max() <= (6 / 1024) ** 0.5
+    assert (MLPHead(512, 5, hidden_dim=512, batch_norm=True).norm.weight == 1).all()
+
+
 def test_each_segment_is_a_part_of_the_output_with_length_one():
     whole = MLPHead(6, 8, hidden_dim=6)
     parted = MLPHead(6, 8, hidden_dim=6, segments=2, normalize=True)

@@ -47,14 +47,20 @@ def test_colour_draws_take_the_same_count_of_numbers_whatever_comes_out() -> Non
         (ColourJitter(hue=0.1), {"colour"}),
         (ColourJitter(hue=0.1, probability=0.0), set()),
         (ColourJitter(grey=0.1, blur=0.1), {"grey", "blur"}),
+        (ColourJitter(grey=0.1, flicker=True), {"channel"}),
         (JITTER, {"colour", "grey", "blur"}),
     ],
 )
 def test_a_jitter_declares_the_operations_that_its_draws_need(jitter: ColourJitter, operations: set[str]) -> None:
     assert jitter.operations == operations
     rng = rng_of(3)
-    for change in (jitter.draw(rng) for _ in range(200)):
-        used = {"colour": change.changes_colour, "grey": change.grey, "blur": change.blur > 0}
+    for change in (change for _ in range(200) for change in jitter.draw_clip(rng, 2)):
+        used = {
+            "colour": change.changes_colour,
+            "grey": change.grey,
+            "channel": change.channel is not None,
+            "blur": change.blur > 0,
+        }
         assert {name for name, is_used in used.items() if is_used} <= operations
 
 
@@ -100,3 +106,18 @@ def test_a_recipe_declares_what_its_draws_need() -> None:
     assert Augmentation(angle=1.0, tilt=1.0, flip=0.1).operations == {"rotate", "tilt", "flip"}
     assert Augmentation(strong=0.0, angle=1.0, flip=0.1).operations == {"flip"}
     assert Augmentation(colour=ColourJitter(hue=0.1, blur=0.1)).operations == {"colour", "blur"}
+
+
+def test_flicker_shows_another_channel_in_every_frame_of_a_grey_clip() -> None:
+    jitter = ColourJitter(brightness=0.5, grey=0.3, blur=1.0, flicker=True)
+    clips = [jitter.draw_clip(np.random.default_rng(seed), 30) for seed in range(300)]
+    flickering = [clip for clip in clips if len(clip) > 1]
+    assert np.mean([len(clip) > 1 for clip in clips]) == pytest.approx(0.3, abs=0.08)
+    for clip in flickering:
+        assert len({(one.brightness, one.blur) for one in clip}) == 1, "one jitter and one blur a clip"
+        assert not any(one.grey for one in clip)
+    counts = np.bincount([one.channel for clip in flickering for one in clip], minlength=3)
+    assert counts == pytest.approx(np.full(3, counts.sum() / 3), rel=0.1)
+    assert all(one.channel is None and not one.grey for clip in clips if len(clip) == 1 for one in clip)
+    with pytest.raises(ValueError, match="leave per_frame out"):
+        ColourJitter(grey=0.3, flicker=True, per_frame=True)
