@@ -9,7 +9,12 @@ import torch
 from torch.nn import functional
 
 from data_process.records import VideoRecord
+from models.backbones.c3d import C3D
+from models.backbones.r2d3d import R2D3D
 from models.backbones.r3d import R3D
+from models.backbones.r21d import R21D
+from models.backbones.s3d import S3D
+from models.backbones.s3dg import S3DG
 from models.method import DatasetFacts
 from models.methods.dualvar import DualVar
 from models.planners.segments import SegmentPlanner
@@ -212,3 +217,20 @@ def test_settings_that_contradict_each_other_are_refused(wrong, why):
 
 def test_one_segment_will_do_where_nothing_is_ranked():
     assert set(build(1, mode="clip-tc")(batch_of(0, mode="clip-tc")).losses) == {"clip", "coherent"}
+
+
+@pytest.mark.parametrize("kind", [C3D, R21D, R2D3D, R3D, S3D, S3DG], ids=lambda kind: kind.__name__)
+def test_every_backbone_of_the_release_is_trained_by_it(kind):
+    torch.manual_seed(0)
+    clip = SegmentPlanner(num_frames=8, size=32, resize=(36, 48))
+    method = DualVar(FACTS, kind(width=4), clip=clip, **MOCO)
+    clips = tuple(one.float() for one in clips_of(0, samples=2, views=3, frames=8, side=32))
+    batch = ViewBatch(clips, torch.arange(2), {"segment_order": torch.tensor([[0, 1], [1, 0]])})
+    for _ in range(2):
+        losses = method(batch).losses
+        sum(losses.values()).backward()
+        method.after_step()
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    gradients = [p.grad for p in method.backbone.parameters()]
+    assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
+    assert sum(gradient.abs().sum() > 0 for gradient in gradients) > 0.9 * len(gradients)
