@@ -19,14 +19,16 @@ class ScheduleConfig:
 
     Attributes:
         name: ``constant``; ``multistep``: times `factor` at each milestone; ``cosine``: half a cosine from the full
-            rate after the warm-up to `final_lr` at the end.
+            rate after the warm-up to `final_lr` at the end; ``rise_fall``: one rate an epoch, from `final_lr` in a line
+            to the full rate in the middle of the run, then half a cosine back (CSTP; the first epoch is one of almost
+            no learning, as published).
         warmup: steps over which the rate rises in a line; step s of them uses (s + 1) / warmup of it.
         milestones: epochs after whose end the rate falls (IIC: 45, 90, 125, 160, ``train_ssl.py`` line 301).
         factor: of each fall.
-        final_lr: where the cosine ends; reached at the step after the last.
+        final_lr: where the cosine ends; reached at the step after the last. Of ``rise_fall`` also the start.
     """
 
-    name: Literal["constant", "multistep", "cosine"] = "constant"
+    name: Literal["constant", "multistep", "cosine", "rise_fall"] = "constant"
     warmup: int = 0
     milestones: tuple[float, ...] = (45, 90, 125, 160)
     factor: float = 0.2
@@ -37,6 +39,11 @@ class ScheduleConfig:
             raise InputError(
                 "schedule.warmup and schedule.final_lr must not be negative, schedule.factor must be positive; got "
                 f"{self.warmup}, {self.final_lr}, {self.factor}"
+            )
+        if self.name == "rise_fall" and (self.warmup or not self.final_lr):
+            raise InputError(
+                "schedule.name rise_fall starts at schedule.final_lr, which must be positive, and takes no "
+                f"schedule.warmup; got {self.final_lr} and {self.warmup}"
             )
         if list(self.milestones) != sorted(self.milestones):
             raise InputError(f"schedule.milestones must rise, got {self.milestones}")
@@ -52,6 +59,9 @@ def build_schedule(config: ScheduleConfig, *, base_lr: float, num_steps: int, st
         raise InputError(f"schedule.warmup ({config.warmup}) must not exceed the run's {num_steps} steps")
 
     def learning_rate(step: int) -> float:
+        if config.name == "rise_fall":
+            # Epochs as a share of the run's, which need not be whole ones where a run's length is given in steps.
+            return _rise_fall(step // steps_per_epoch * steps_per_epoch / num_steps, config.final_lr, base_lr)
         rise = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
         if config.name == "multistep":
             return rise * base_lr * config.factor ** sum(step >= m * steps_per_epoch for m in config.milestones)
@@ -59,7 +69,17 @@ def build_schedule(config: ScheduleConfig, *, base_lr: float, num_steps: int, st
             if step < config.warmup:
                 return rise * base_lr
             progress = (step - config.warmup) / max(1, num_steps - config.warmup)
-            return config.final_lr + (base_lr - config.final_lr) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+            return _half_cosine(progress, config.final_lr, base_lr)
         return rise * base_lr
 
     return learning_rate
+
+
+def _half_cosine(progress: float, low: float, high: float) -> float:
+    return low + (high - low) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+
+
+def _rise_fall(progress: float, low: float, high: float) -> float:
+    if progress < 0.5:
+        return low + (high - low) * 2.0 * progress
+    return _half_cosine(2.0 * progress - 1.0, low, high)

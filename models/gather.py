@@ -42,6 +42,13 @@ def gather_with_gradient(rows: Tensor) -> Tensor:
     return gathered
 
 
+def gather_with_own_gradient(rows: Tensor) -> Tensor:
+    """As `gather_rows`; each rank's rows get the gradient of its own loss alone, for parity with such releases."""
+    everyone = gather_rows(rows)
+    mine = own_rows(everyone)
+    return torch.cat([everyone[: mine.start], rows, everyone[mine.stop :]])
+
+
 def own_rows(gathered: Tensor) -> slice:
     """Where the rows of this rank stand in what was gathered."""
     size = len(gathered) // world_size()

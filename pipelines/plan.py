@@ -222,6 +222,13 @@ Component = Literal["flow-u", "flow-v"]
 """A component of optical flow: to the right, and down."""
 
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+"""Of levels / 255 over ImageNet, per channel: what VTDL and DualVar normalise clips by."""
+
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Likewise."""
+
+
 @dataclass(frozen=True)
 class ClipFormat:
     """What all clips of a batch have in common.

@@ -1,4 +1,4 @@
-"""How the first weights of backbones are drawn, by us and by the releases of CSTP and VTDL."""
+"""How the first weights of backbones are drawn, by us and by the releases of CSTP (heads too) and VTDL."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def draw_as(release: Release | None, network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv3d) or (isinstance(module, nn.Linear) and release == "cstp"):
             nn.init.xavier_uniform_(module.weight, gain=1.0 if release == "cstp" else math.sqrt(2))
-        elif isinstance(module, nn.BatchNorm3d) and release == "cstp":
+        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm3d) and release == "cstp":
             bound = math.sqrt(6 / (2 * max(module.num_features // 2, 1)))
             nn.init.uniform_(module.weight, -bound, bound)
         elif isinstance(module, nn.BatchNorm3d):

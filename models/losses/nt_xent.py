@@ -11,22 +11,22 @@ from torch import Tensor
 
 
 def nt_xent_logits(views: Tensor, temperature: float, own: slice | None = None) -> Tensor:
-    """Dot products over the temperature, (2B, 2N - 1), column 0 the positive; `softmax_nce` of them is the loss.
+    """Dot products over the temperature, (..., 2B, 2N - 1), column 0 the positive; `softmax_nce` of them is the loss.
 
     Rows are view-major: view 0 of the B videos, then view 1. Negatives are all other clips but the row itself, likewise
     view-major. Where each rank takes its own rows of what `gather_with_gradient` gives, the mean of the ranks' losses
     is the loss of the global batch, and DDP's mean gradient its gradient.
 
     Args:
-        views: (N, 2, D), gathered from all ranks; of unit length for SimCLR, averages of segments for DualVar.
+        views: (..., N, 2, D), gathered from all ranks; of unit length for SimCLR, averages of segments for DualVar.
         temperature: T.
         own: place of the B videos among the N; None for all of them.
     """
-    count = len(views)
-    clips = views.transpose(0, 1)
-    rows = clips[:, slice(None) if own is None else own].flatten(0, 1)
-    columns = _positive_first(count, range(*(own or slice(None)).indices(count)), views.device)
-    return (rows @ clips.flatten(0, 1).T).gather(1, columns) / temperature
+    count, own = views.shape[-3], own or slice(None)
+    clips = views.transpose(-3, -2)
+    products = clips[..., own, :].flatten(-3, -2) @ clips.flatten(-3, -2).mT
+    columns = _positive_first(count, range(*own.indices(count)), views.device)
+    return products.gather(-1, columns.expand(*products.shape[:-2], -1, -1)) / temperature
 
 
 def _positive_first(count: int, own: range, device: torch.device) -> Tensor:

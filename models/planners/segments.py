@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_process.records import VideoRecord
-from pipelines.draw import Augmentation, ColourJitter, centred_frames, random_resized_crop
-from pipelines.plan import ClipPlan, SamplePlan
+from pipelines.draw import Augmentation, ColourJitter, centred_frames, random_area_box, random_resized_crop
+from pipelines.plan import Box, ClipPlan, SamplePlan
 
 # 0.64 is the release's outer probability of 0.8 times the jitter's own 0.8.
 _COLOUR = ColourJitter(0.8, 0.8, 0.8, 0.2, probability=0.64, blur=0.5)
@@ -33,6 +33,8 @@ class SegmentPlanner:
         size: output height and width, pixels.
         resize: (height, width) that frames are thought to be resized to before the random crop of `size`. The release
             exchanges the two and makes frames 171 high and 128 wide: (171, 128) for parity.
+        area: None; or instead of `resize` a square whose area is uniform in this range of shares of the largest.
+        turn: whether each clip is turned by a number of quarter turns, all four equally likely.
         num_segments: S.
         reverse: probability that all clips of a sample run backwards.
         first: augmentation of the first clip.
@@ -43,13 +45,15 @@ class SegmentPlanner:
     stride: int = 4
     size: int = 112
     resize: tuple[int, int] = (128, 171)
+    area: tuple[float, float] | None = None
+    turn: bool = False
     num_segments: int = 2
     reverse: float = 0.5
     first: Augmentation = FIRST_AUGMENTATION
     others: Augmentation = FULL_AUGMENTATION
 
     def __post_init__(self) -> None:
-        if min(self.resize) < self.size:
+        if self.area is None and min(self.resize) < self.size:
             raise ValueError(f"a crop of {self.size} pixels does not fit into frames resized to {self.resize}")
         if self.num_segments < 1 or self.num_frames % self.num_segments:
             raise ValueError(f"{self.num_frames} frames cannot be cut into {self.num_segments} equal segments")
@@ -57,7 +61,7 @@ class SegmentPlanner:
     @property
     def operations(self) -> frozenset[str]:
         """Names out of `pipelines.plan.OPERATIONS` that clips may need."""
-        return self.first.operations | self.others.operations
+        return self.first.operations | self.others.operations | ({"turn"} if self.turn else set())
 
     def __call__(self, rng: np.random.Generator, record: VideoRecord) -> SamplePlan:
         """Draw one sample."""
@@ -80,5 +84,29 @@ class SegmentPlanner:
     def _clip(
         self, rng: np.random.Generator, record: VideoRecord, frames: tuple[int, ...], augmentation: Augmentation
     ) -> ClipPlan:
-        box = random_resized_crop(rng, crop=self.size, resized=self.resize, height=record.height, width=record.width)
-        return ClipPlan(frames, box, **augmentation.draw(rng, self.num_frames)._asdict())
+        box = self._box(rng, record)
+        change = augmentation.draw(rng, self.num_frames)
+        turns = int(rng.integers(0, 4)) if self.turn else 0
+        return ClipPlan(frames, box, quarter_turns=turns, **change._asdict())
+
+    def _box(self, rng: np.random.Generator, record: VideoRecord) -> Box:
+        if self.area is not None:
+            return random_area_box(rng, height=record.height, width=record.width, area=self.area)
+        return random_resized_crop(
+            rng, crop=self.size, resized=self.resize, height=record.height, width=record.width
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PairPlanner:
+    """The first two of the three clips, which are the same as with the third.
+
+    Attributes:
+        clips: draws the sample.
+    """
+
+    clips: SegmentPlanner
+
+    def __call__(self, rng: np.random.Generator, record: VideoRecord) -> SamplePlan:
+        """Draw one sample."""
+        return SamplePlan(self.clips(rng, record).clips[:2])

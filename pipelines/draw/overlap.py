@@ -57,11 +57,18 @@ class TemporalOverlap:
         legacy: the release's draw: any rate whose clip fits, label and direction drawn until the second clip fits.
             Otherwise only rates are drawn at which the video has room for every label, so that labels are equally
             frequent.
+        legacy_repeat: the second clip shows the frames of the first whatever its label says, as where the release reads
+            from databases: its temporal labels are noise. Needs `legacy`.
     """
 
     num_frames: int = 16
     rates: tuple[int, ...] = (1, 2, 4, 8)
     legacy: bool = False
+    legacy_repeat: bool = False
+
+    def __post_init__(self) -> None:
+        if self.legacy_repeat and not self.legacy:
+            raise ValueError("legacy_repeat belongs to the release's own draw; set legacy too")
 
     def draw(self, rng: np.random.Generator, video_frames: int) -> ClipPair:
         """The frames of both clips, with their labels."""
@@ -74,6 +81,7 @@ class TemporalOverlap:
             return ClipPair(frames, frames, playback, 0, 1.0)
         last = video_frames - reach - 1
         start, other, label = (self._until_it_fits if self.legacy else self._label_first)(rng, reach, last)
+        other = start if self.legacy_repeat else other
         first, second = (clip_frames(one, num_frames=self.num_frames, stride=rate) for one in (start, other))
         return ClipPair(first, second, playback, label, 1.0 - abs(other - start) / reach)
 

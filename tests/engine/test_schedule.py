@@ -42,6 +42,20 @@ def test_cosine_starts_full_after_warmup_and_would_end_at_the_final_rate():
     assert (np.diff([schedule(step) for step in range(10, 111)]) < 0).all()
 
 
+def test_rise_fall_changes_by_epochs_peaks_in_the_middle_and_comes_back():
+    ours = rates(ScheduleConfig("rise_fall", final_lr=0.01), 80)
+    by_epoch = ours.reshape(8, 10)
+    assert (by_epoch == by_epoch[:, :1]).all()
+    expected = [0.01, 0.0325, 0.055, 0.0775, 0.1, *(0.01 + 0.045 * (1 + np.cos(np.pi * np.arange(1, 4) / 4)))]
+    np.testing.assert_allclose(by_epoch[:, 0], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("wrong", [{"final_lr": 0.0}, {"final_lr": 0.01, "warmup": 5}])
+def test_rise_fall_has_its_own_warmup_and_never_stands_still(wrong):
+    with pytest.raises(InputError, match=r"schedule\.final_lr, which must be positive"):
+        ScheduleConfig("rise_fall", **wrong)
+
+
 def test_a_warmup_longer_than_the_run_is_refused():
     with pytest.raises(InputError, match=r"schedule\.warmup \(50\)"):
         rates(ScheduleConfig("cosine", warmup=50), 20)

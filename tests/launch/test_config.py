@@ -34,13 +34,13 @@ def test_first_weights_depend_on_the_seed_alone(recipe, tmp_path):
     small = reduced(recipe, run=tmp_path, shards="shards")
     loaded = load_run(small)
     torch.manual_seed(1)
-    one = loaded.build_method(DatasetFacts(4)).state_dict()
+    one = loaded.build_method(DatasetFacts(4, 2)).state_dict()
     torch.manual_seed(2)
     before = torch.get_rng_state()
-    two = loaded.build_method(DatasetFacts(4)).state_dict()
+    two = loaded.build_method(DatasetFacts(4, 2)).state_dict()
     assert torch.equal(before, torch.get_rng_state())
     assert all(torch.equal(one[key], two[key]) for key in one)
-    other = load_run(small, ["--train.seed", "77"]).build_method(DatasetFacts(4)).state_dict()
+    other = load_run(small, ["--train.seed", "77"]).build_method(DatasetFacts(4, 2)).state_dict()
     assert any(not torch.equal(one[key], other[key]) for key in one)
 
 

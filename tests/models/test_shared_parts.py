@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from models.gather import gather_rows, gather_with_gradient, own_rows
+from models.gather import gather_rows, gather_with_gradient, gather_with_own_gradient, own_rows
 from models.momentum import MomentumNetwork
 from models.queue import FeatureQueue
 from models.shuffle import Shuffling, shuffled
@@ -54,6 +54,27 @@ def test_the_mean_gradient_of_all_ranks_is_that_of_the_global_batch(ranks):
     assert sum(value for value, _ in results) / count == pytest.approx(loss.item(), rel=1e-12)
     mean = torch.tensor([gradient for _, gradient in results], dtype=torch.float64).mean(dim=0)
     torch.testing.assert_close(mean, weight.grad, rtol=1e-10, atol=1e-13)
+
+
+def _own_contrast_on_a_rank(world):
+    everything = features(8)
+    size = 8 // world.world_size
+    mine = everything[world.rank * size : (world.rank + 1) * size].clone().requires_grad_()
+    gathered = gather_with_own_gradient(mine)
+    place = own_rows(gathered)
+    contrast(gathered[place], gathered, place.start).backward()
+    return mine.grad.tolist()
+
+
+def test_the_gather_of_the_releases_gives_the_gradient_of_the_own_loss_alone(ranks):
+    group, count = ranks
+    size = 8 // count
+    for rank, gradient in enumerate(group.run(_own_contrast_on_a_rank)):
+        own = slice(rank * size, (rank + 1) * size)
+        everything = features(8).requires_grad_()
+        contrast(everything[own], everything, own.start).backward()
+        expected = everything.grad[own]
+        torch.testing.assert_close(torch.tensor(gradient, dtype=torch.float64), expected, rtol=1e-10, atol=1e-13)
 
 
 def queue(rows=7, **settings):

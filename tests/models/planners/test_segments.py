@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_process.records import VideoRecord
-from models.planners.segments import SegmentPlanner
+from models.planners.segments import PairPlanner, SegmentPlanner
 from pipelines.plan import IDENTITY, ClipFormat, sample_rng
 
 VIDEO = VideoRecord("v", 0, "train", "jpeg", 300, 25.0, 128, 171)
@@ -62,6 +62,24 @@ def test_clips_fit_the_format_that_the_planner_declares() -> None:
     clip_format = ClipFormat(3, 8, 112, operations=planner.operations)
     for plan in plans(planner, 50):
         clip_format.check(plan)
+
+
+def test_pairs_are_the_first_two_clips_of_the_same_draw() -> None:
+    planner = SegmentPlanner(turn=True, area=(0.3, 0.9))
+    pairs = [PairPlanner(planner)(sample_rng(0, 0, number), VIDEO) for number in range(20)]
+    assert [plan.clips for plan in pairs] == [plan.clips[:2] for plan in plans(planner, 20)]
+    assert not any(plan.targets for plan in pairs)
+
+
+def test_boxes_may_be_drawn_by_area_and_clips_turned() -> None:
+    planner = SegmentPlanner(num_frames=8, area=(0.25, 1.0), turn=True)
+    clips = [clip for plan in plans(planner, 400) for clip in plan.clips]
+    assert "turn" in planner.operations - SegmentPlanner().operations
+    shares = [clip.box.height**2 / 128**2 for clip in clips]
+    assert all(clip.box.height == clip.box.width for clip in clips)
+    assert 0.24 < min(shares) < 0.3 < 0.9 < max(shares) <= 1.0
+    counts = np.bincount([clip.quarter_turns for clip in clips], minlength=4)
+    assert counts.min() > 0.8 * 300  # 300 expected, standard deviation 15
 
 
 @pytest.mark.parametrize(

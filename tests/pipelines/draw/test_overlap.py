@@ -115,3 +115,13 @@ def test_boxes_in_frames_of_two_sizes_belong_to_the_release() -> None:
 def test_shared_areas_are_counted_in_pixels() -> None:
     assert shared_area(Box(0, 0, 10, 20), Box(5, 10, 10, 20)) == 0.25
     assert shared_area(Box(0, 0, 10, 20), Box(10, 0, 10, 20)) == 0.0
+
+
+def test_the_releases_repeated_clip_keeps_its_label_and_loses_what_it_says() -> None:
+    drawn = [TemporalOverlap(legacy=True, legacy_repeat=True).draw(sample_rng(3, 0, one), 300) for one in range(200)]
+    usual = [TemporalOverlap(legacy=True).draw(sample_rng(3, 0, one), 300) for one in range(200)]
+    assert all(pair.first == pair.second and pair.overlap == 1.0 for pair in drawn)
+    assert [(pair.first, pair.label) for pair in drawn] == [(pair.first, pair.label) for pair in usual]
+    assert len({pair.label for pair in drawn}) == 5
+    with pytest.raises(ValueError, match="legacy_repeat"):
+        TemporalOverlap(legacy_repeat=True)
