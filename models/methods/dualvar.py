@@ -166,10 +166,16 @@ class DualVar(Method):
                     losses[name] = self.rank_weight * loss
             return MethodOutput(losses, self._metrics(logits, first["clip"], second["clip"]))
 
+    def derived(self, batch: ViewBatch) -> dict[str, Tensor]:
+        """The third clip with its segments moved, where there is a third."""
+        if not self.is_ranked:
+            return {}
+        return {"segments moved": reorder_chunks(batch.clips[2], batch.targets["segment_order"])}
+
     def _embed(self, batch: ViewBatch) -> list[Embeddings]:
         """First and second clip; with ranking also the third, and the third with its segments moved."""
         first, second, *third = batch.clips
-        moved = [reorder_chunks(clips, batch.targets["segment_order"]) for clips in third]
+        moved = list(self.derived(batch).values())
         if self.keys is None:
             return self._encode([first, second, *third], moved)
         rows = self.keys.encode(second)

@@ -115,12 +115,19 @@ class IIC(Method):
     def forward(self, batch: ViewBatch) -> MethodOutput:
         """Both view losses."""
         first, *flow = batch.clips
-        clips = {"view1": first}
-        if self.second_view != "rgb":
-            clips["view2"] = flow[0] if flow else residual(first)
-        if self.intra_negative != "none":
-            clips["intra"] = self._destroy_order(first, batch)
+        clips = {"view1": first, **self.derived(batch)}
+        if flow:
+            clips["view2"] = flow[0]
         return self.contrast(self.backbone, clips, batch)
+
+    def derived(self, batch: ViewBatch) -> dict[str, Tensor]:
+        """The residual view, and the clip whose order is destroyed."""
+        clips, made = batch.clips[0], {}
+        if self.second_view == "residual":
+            made["view2"] = residual(clips)
+        if self.intra_negative != "none":
+            made["intra"] = self._destroy_order(clips, batch)
+        return made
 
     def _destroy_order(self, clips: Tensor, batch: ViewBatch) -> Tensor:
         if self.intra_negative == "repeat":

@@ -141,9 +141,7 @@ class VTDL(Method):
 
     def forward(self, batch: ViewBatch) -> MethodOutput:
         """The contrast of anchors with all else; what is to be remembered waits for `after_step`."""
-        clips = dict(zip(self.parts, batch.clips, strict=True))
-        if self.clip.mix_strength:
-            clips[self.mixed_clip] = self._mixed(clips[self.mixed_clip], batch)
+        clips = dict(zip(self.parts, batch.clips, strict=True)) | self.derived(batch)
         encoder = self._encoder()
         query = encoder(clips["anchor"])
         key = self.keys.encode(clips["positive"]) if self.keys else None
@@ -160,6 +158,12 @@ class VTDL(Method):
     def _encoder(self) -> Encoder:
         # Made anew: were it kept, the weights would stand in checkpoints under two names.
         return Encoder(self.backbone, self.head)
+
+    def derived(self, batch: ViewBatch) -> dict[Part, Tensor]:
+        """The clip that a still frame is blended into."""
+        if not self.clip.mix_strength:
+            return {}
+        return {self.mixed_clip: self._mixed(batch.clips[self.parts.index(self.mixed_clip)], batch)}
 
     def _mixed(self, clips: Tensor, batch: ViewBatch) -> Tensor:
         weight = batch.targets["mix_weight"]
