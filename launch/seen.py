@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from data_process.decoding import decode
 from data_process.errors import InputError
 from launch.config import LoadedRun
-from models.method import DatasetFacts
+from models.method import DatasetFacts, Method
+from pipelines.batch import ViewBatch
 from pipelines.host import HostExecutor
 from pipelines.paired import PairedFlow
 from pipelines.plan import ClipFormat
@@ -58,20 +62,28 @@ def draw_seen(
         f"{type(method).__name__}, step {step}{part}, seed {train.seed}: "
         f"{len(batch.index)} of {train.global_batch // ranks} samples"
     )
-    sheet = _sheet(title, batch, clip_format.of_frames, layout)
+    sheet = _sheet(title, batch, clip_format.of_frames, layout, method)
     if batch.flow is None:
         return sheet
     return _below(sheet, _sheet(f"{title}: {clip_format.flow}", batch.flow, clip_format.of_flow, layout))
 
 
-def _sheet(title: str, batch: PlannedBatch, clip_format: ClipFormat, layout: PlanSheetLayout) -> Image.Image:
+def _sheet(
+    title: str, batch: PlannedBatch, clip_format: ClipFormat, layout: PlanSheetLayout, method: Method | None = None
+) -> Image.Image:
     executor = HostExecutor(clip_format, threads=2)
     try:
         ((_, clips),) = executor.run([batch])
     finally:
         executor.close()
     stored = [_first_frame(batch, number) for number in range(len(batch.index))]
-    return draw_plan_sheet(title, batch, clips, stored, clip_format, layout)
+    derived = method.derived(_view_batch(batch, clips)) if method else {}
+    return draw_plan_sheet(title, batch, clips, stored, clip_format, layout, derived=derived)
+
+
+def _view_batch(batch: PlannedBatch, clips: Sequence[Tensor]) -> ViewBatch:
+    targets = {name: torch.from_numpy(values) for name, values in batch.targets.items()}
+    return ViewBatch(tuple(clips), torch.from_numpy(batch.index), targets)
 
 
 def _below(upper: Image.Image, lower: Image.Image) -> Image.Image:

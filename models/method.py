@@ -64,5 +64,9 @@ class Method(nn.Module, ABC):
     def forward(self, batch: ViewBatch) -> MethodOutput:
         """Losses and metrics of one rank's part of the batch."""
 
+    def derived(self, batch: ViewBatch) -> Mapping[str, Tensor]:
+        """Clips (B, C, T, H, W) that `forward` makes of a batch's before it encodes them, by name; for pictures too."""
+        return {}
+
     def after_step(self) -> None:
         """Update banks, queues or targets after the optimizer's step; collective calls in rank order."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 def residual(clips: Tensor, *, rescale: bool = True) -> Tensor:
@@ -38,6 +39,24 @@ def reorder_chunks(clips: Tensor, order: Tensor) -> Tensor:
     frames = order.unsqueeze(2) * length + torch.arange(length, device=clips.device)
     index = frames.flatten(1)[:, None, :, None, None].expand_as(clips)
     return torch.gather(clips, 2, index)
+
+
+def reorder_quadrants(clips: Tensor, order: Tensor) -> Tensor:
+    """Clips whose quarters of the picture are put in another order, the same for all frames.
+
+    Args:
+        clips: H and W even.
+        order: (B, 4) int64; quadrant `order[b, k]` of clip b comes to place k. Row by row: 0, 1 above 2, 3.
+    """
+    height, width = clips.shape[3] // 2, clips.shape[4] // 2
+    quadrants = clips.unflatten(4, (2, width)).unflatten(3, (2, height)).permute(0, 3, 5, 1, 2, 4, 6).flatten(1, 2)
+    chosen = quadrants[torch.arange(len(clips), device=clips.device).unsqueeze(1), order]
+    return chosen.unflatten(1, (2, 2)).permute(0, 3, 4, 1, 5, 2, 6).flatten(5, 6).flatten(3, 4)
+
+
+def blurred(clips: Tensor) -> Tensor:
+    """Each pixel the mean of the 5 x 5 around it, of those that lie in the picture."""
+    return functional.avg_pool3d(clips, (1, 5, 5), stride=1, padding=(0, 2, 2), count_include_pad=False)
 
 
 def blend_frame(clips: Tensor, frame: Tensor, weight: Tensor) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,9 +56,9 @@ class PlanSheetLayout:
         """Width of the sheet."""
         return self.source + 3 * self.gap + self.frames * (self.tile + 2) + self.gap
 
-    def height(self, num_views: int, *, video: int, lines: int) -> int:
-        """Height of one sample's part: title, views beside the stored frame and its spans, targets."""
-        views = num_views * (self.tile + self.line)
+    def height(self, num_views: int, *, derived: int, video: int, lines: int) -> int:
+        """Height of one sample's part: title, views and derived clips beside the stored frame and spans, targets."""
+        views = (num_views + derived) * (self.tile + self.line)
         source = video + 2 * self.gap + num_views * self.gap
         return max(views, source) + (2 + lines) * self.line + self.gap
 
@@ -69,6 +70,8 @@ def draw_plan_sheet(
     stored: Sequence[np.ndarray],
     clip_format: ClipFormat,
     layout: PlanSheetLayout,
+    *,
+    derived: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> Image.Image:
     """One page with the samples of a batch below each other.
 
@@ -79,13 +82,15 @@ def draw_plan_sheet(
         stored: for each sample the first frame of its first clip as it is stored, (height, width, C) uint8.
         clip_format: of the clips.
         layout: measures.
+        derived: clips (b, C, T, S, S) that are made of these before they are encoded, by name; shown below them.
     """
     from PIL import Image, ImageDraw, ImageFont
 
     font = ImageFont.load_default(layout.letter)
     blocks = [
-        _sample(number, batch, clips, stored[number], clip_format, layout, font) for number in range(len(batch.index))
-    ]  # fmt: skip
+        _sample(number, batch, clips, stored[number], clip_format, layout, font, derived)
+        for number in range(len(batch.index))
+    ]
     page = Image.new("RGB", (layout.width, 2 * layout.gap + layout.line + sum(one.height for one in blocks)), _PAPER)
     draw = ImageDraw.Draw(page)
     draw.text((layout.gap, layout.gap), title, _INK, font)
@@ -105,23 +110,29 @@ def _sample(
     clip_format: ClipFormat,
     layout: PlanSheetLayout,
     font: Font,
+    derived: Mapping[str, Tensor],
 ) -> Image.Image:
     from PIL import Image, ImageDraw
 
     plan, record = batch.plans[number], batch.records[number]
     picture = _with_boxes(stored, plan.clips, layout)
     targets = _wrapped(target_texts(plan.targets), font, layout.width - 2 * layout.gap)
-    height = layout.height(len(plan.clips), video=picture.height, lines=len(targets))
+    height = layout.height(len(plan.clips), derived=len(derived), video=picture.height, lines=len(targets))
     block = Image.new("RGB", (layout.width, height), _PAPER)
     draw = ImageDraw.Draw(block)
     draw.text((layout.gap, layout.gap // 2), _printable(sample_text(int(batch.index[number]), record)), _INK, font)
     top = layout.line + layout.gap // 2
     block.paste(picture, (layout.gap, top))
     _draw_spans(draw, plan.clips, record, (layout.gap, top + picture.height + layout.gap), layout)
-    for view, clip in enumerate(plan.clips):
-        place = layout.source + 3 * layout.gap, top + view * (layout.tile + layout.line)
-        frames = _levels(clips[view][number], clip_format)
-        _draw_view(block, draw, view, clip, frames, place, layout, font)
+    rows = [
+        (clip_text(view, clip), VIEW_COLOURS[view % len(VIEW_COLOURS)], clips[view])
+        for view, clip in enumerate(plan.clips)
+    ]
+    rows += [(f"{name}, made of these", _FAINT, made) for name, made in derived.items()]
+    for row, (text, colour, shown) in enumerate(rows):
+        place = layout.source + 3 * layout.gap, top + row * (layout.tile + layout.line)
+        draw.text(place, text, colour, font)
+        _paste_frames(block, _levels(shown[number], clip_format), place, layout)
     bottom = height - layout.gap // 2 - len(targets) * layout.line
     for line, text in enumerate(targets):
         draw.text((layout.gap, bottom + line * layout.line), text, _INK, font)
@@ -135,20 +146,11 @@ def _levels(clip: Tensor, clip_format: ClipFormat) -> np.ndarray:
     return np.clip(np.rint(255.0 * pixels), 0, 255).astype(np.uint8)
 
 
-def _draw_view(
-    block: Image.Image,
-    draw: ImageDraw.ImageDraw,
-    view: int,
-    clip: ClipPlan,
-    frames: np.ndarray,
-    place: tuple[int, int],
-    layout: PlanSheetLayout,
-    font: Font,
-) -> None:
+def _paste_frames(block: Image.Image, frames: np.ndarray, place: tuple[int, int], layout: PlanSheetLayout) -> None:
+    """Some frames of (T, S, S, C) side by side, below a line of text at the place."""
     from PIL import Image
 
     left, top = place
-    draw.text((left, top), clip_text(view, clip), VIEW_COLOURS[view % len(VIEW_COLOURS)], font)
     shown = np.unique(np.linspace(0, len(frames) - 1, min(layout.frames, len(frames))).round().astype(int))
     for column, number in enumerate(shown.tolist()):
         picture = as_picture(frames[number]).resize((layout.tile, layout.tile), Image.Resampling.BILINEAR)

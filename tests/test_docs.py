@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from data_process.shards import ShardSet
 from data_process.verify import VerifyConfig, verify
+from engine.log import read_log
 from launch import cli
 from models.weights.architecture import build, find_kind, naming
 from models.weights.exported import load_backbone, load_weights
@@ -141,3 +143,38 @@ def test_every_command_about_weights_does_what_it_says(weights_of_others):
     online, target = (load_backbone(folder / "weights" / f"resnet3d{end}.safetensors") for end in ("", "-target"))
     assert all(torch.equal(one + 1, other) for one, other in zip(online.parameters(), target.parameters(), strict=True))
     assert load_weights(folder / "weights" / "iic-20.safetensors")[0].provenance["step"] == 20
+
+
+@pytest.fixture
+def recipes_at_hand(tmp_path):
+    """The folder of recipes; `intravid` on the path."""
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    put_programs(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_every_command_about_methods_does_what_it_says(recipes_at_hand):
+    folder = recipes_at_hand
+    lines = commands("methods.md")
+    assert len(lines) >= 9
+    run_all(lines, folder)
+    for run in ("iic", "iic_simclr"):
+        assert read_log(folder / "runs" / run / "log.jsonl")[-1]["step"] == 30
+    drawn = sorted(path.name for path in folder.glob("*.png"))
+    shown = re.findall(r"\]\(pictures/(\w+\.png)\)", (ROOT / "docs" / "methods.md").read_text(encoding="utf-8"))
+    assert sorted(shown) == drawn
+    for name in drawn:
+        with Image.open(folder / name) as made, Image.open(ROOT / "docs" / "pictures" / name) as kept:
+            assert made.size == kept.size, f"{name} shows something else now: draw it anew"
+        assert (ROOT / "docs" / "pictures" / name).stat().st_size < 300_000
+
+
+def test_the_page_of_methods_names_every_method_and_every_reported_recipe():
+    page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    for path in (ROOT / "models" / "methods").glob("[a-z]*.py"):
+        assert f"`{path.stem}." in page, path.stem
+    sections = {text.partition("\n")[0].lower(): text for text in page.split("\n## ")[1:]}
+    for path in (ROOT / "configs" / "pretrain").glob("*.yaml"):
+        method, _, rest = path.stem.partition("_")
+        assert f"`{rest}`" in sections[method], path.stem

@@ -5,6 +5,7 @@ B clips, C channels of the feature map, S segments of an embedding.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -60,6 +61,11 @@ class MLPHead(nn.Module):
         self.out = nn.Linear(in_dim if hidden_dim is None else hidden_dim, out_dim)
         if legacy_init:
             draw_as_cstp(self)
+
+    @property
+    def out_shape(self) -> torch.Size:
+        """Of what is given for one clip: (out_dim,), or (segments, out_dim / segments)."""
+        return torch.Size((self.segments, self.out_dim // self.segments) if self.segments else (self.out_dim,))
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, out_dim), or (B, segments, out_dim / segments), of pooled features (B, in_dim)."""

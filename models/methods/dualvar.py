@@ -12,20 +12,21 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.backbone import Backbone
-from models.gather import gather_with_gradient, gather_with_own_gradient, own_rows, world_size
-from models.heads.embedding import MLPHead
+from models.encoder import Encoder
+from models.gather import gather_with_gradient, gather_with_own_gradient, own_rows
+from models.heads.embedding import MLPHead, unit_length
+from models.heads.side_by_side import SideBySide
 from models.losses.cross_view_nce import softmax_nce
 from models.losses.nt_xent import nt_xent_logits
 from models.losses.queue_nce import queue_logits
 from models.losses.segment_ranking import in_first_order, segment_ranking, twin_logits
 from models.method import DatasetFacts, Method, MethodOutput
-from models.momentum import MomentumNetwork
+from models.metrics import contrast_metrics, feature_spread
+from models.momentum_keys import MomentumKeys
 from models.planners.segments import PairPlanner, SegmentPlanner
-from models.queue import FeatureQueue
-from models.shuffle import Shuffling
 from models.views import reorder_chunks
 from pipelines.batch import ViewBatch
 from pipelines.plan import IMAGENET_MEAN, IMAGENET_STD, ClipFormat, Planner
@@ -33,9 +34,8 @@ from pipelines.plan import IMAGENET_MEAN, IMAGENET_STD, ClipFormat, Planner
 Framework = Literal["simclr", "moco"]
 Mode = Literal["clip-sr-tc", "clip-sr", "clip-tc", "clip"]
 
-
 Embeddings = dict[str, Tensor]
-"""Of clips, by head and of unit length: clip (B, D), segments (B, S, D)."""
+"""Of clips, by head and of unit length: clip (B, D), and where a task asks for them segments (B, S, D)."""
 
 
 class DualVar(Method):
@@ -111,30 +111,25 @@ class DualVar(Method):
         if legacy_gather and framework == "moco":
             raise ValueError("legacy_gather is about SimCLR's gradients; on MoCo no gradient passes between ranks")
         self.backbone, self.framework, self.clip = backbone, framework, clip
-        self.temperature, self.coherent_temperature, self.theta = temperature, coherent_temperature, theta
+        self.scales = {"clip": temperature, "coherent": coherent_temperature, "rank_first": theta, "rank_third": theta}
         self.rank_weight, self.coherent_weight = rank_weight, coherent_weight
         self.one_batch, self.legacy_rank_clip, self.legacy_gather = one_batch, legacy_rank_clip, legacy_gather
-        width, segments = backbone.out_dim, clip.num_segments
-        self.heads = nn.ModuleDict({"clip": MLPHead(width, dim, hidden_dim=width, normalize=True)})
-        if mode != "clip":
-            self.heads["segments"] = MLPHead(
-                width, segments * segment_dim, hidden_dim=width, segments=segments, normalize=True
-            )
-        if framework == "moco":
-            self._add_keys(queue_size, momentum, seed)
-        self._pending: Embeddings | None = None
+        self.heads = _heads(backbone.out_dim, dim, 0 if mode == "clip" else clip.num_segments, segment_dim)
+        self.keys = self._first_keys(queue_size, momentum, seed) if framework == "moco" else None
+        self._pending: tuple[Tensor, Tensor] | None = None
 
-    def _add_keys(self, queue_size: int, momentum: float, seed: int) -> None:
+    def _first_keys(self, queue_size: int, momentum: float, seed: int) -> MomentumKeys:
         generator = torch.Generator().manual_seed(seed)
-        networks = {"backbone": self.backbone, **self.heads}
-        self.keys = nn.ModuleDict(
-            {name: MomentumNetwork(network, momentum=momentum) for name, network in networks.items()}
+        keys = MomentumKeys(
+            self._encoder(), queue_size, self.heads.out_dim, momentum=momentum, seed=seed, generator=generator
         )
-        widths = {name: _shape(head).numel() for name, head in self.heads.items()}
-        self.queues = nn.ModuleDict(
-            {name: FeatureQueue(queue_size, width, generator=generator) for name, width in widths.items()}
-        )
-        self.exchange = Shuffling(seed)
+        # A row is several embeddings, each of which has length 1.
+        rows = self.heads.split(keys.queue.rows).values()
+        keys.queue.rows.copy_(torch.cat([unit_length(one).flatten(1) for one in rows], dim=1))
+        return keys
+
+    def _encoder(self) -> Encoder:
+        return Encoder(self.backbone, self.heads)
 
     @property
     def clip_format(self) -> ClipFormat:
@@ -157,112 +152,97 @@ class DualVar(Method):
         first, second, *ranked = self._embed(batch)
         # Products of unit vectors are divided by small temperatures: no place for bfloat16.
         with torch.autocast(batch.index.device.type, enabled=False):
-            logits = {"clip": self._contrast("clip", first, second, self.temperature)}
+            logits = {"clip": self._contrast("clip", first["clip"], second["clip"])}
             losses = {"clip": softmax_nce(logits["clip"])}
             if self.is_coherent:
-                logits["coherent"] = self._contrast("segments", first, second, self.coherent_temperature)
+                logits["coherent"] = self._contrast("segments", first["segments"], second["segments"])
                 losses["coherent"] = self.coherent_weight * softmax_nce(logits["coherent"])
             if self.is_ranked:
                 third, moved = (part["segments"] for part in ranked)
                 twins = in_first_order(moved, batch.targets["segment_order"])
                 for name, segments in (("rank_first", first["segments"]), ("rank_third", third)):
-                    logits[name] = twin_logits(segments, twins, self.theta)
+                    logits[name] = twin_logits(segments, twins, self.scales[name])
                     loss = segment_ranking(logits[name], largest_margin=self.legacy_rank_clip)
                     losses[name] = self.rank_weight * loss
-        metrics = _metrics(logits, first["clip"], second["clip"], self.temperature)
-        return MethodOutput(losses, metrics | self._key_metrics(len(batch)))
+            return MethodOutput(losses, self._metrics(logits, first["clip"], second["clip"]))
+
+    def derived(self, batch: ViewBatch) -> dict[str, Tensor]:
+        """The third clip with its segments moved, where there is a third."""
+        if not self.is_ranked:
+            return {}
+        return {"segments moved": reorder_chunks(batch.clips[2], batch.targets["segment_order"])}
 
     def _embed(self, batch: ViewBatch) -> list[Embeddings]:
         """First and second clip; with ranking also the third, and the third with its segments moved."""
         first, second, *third = batch.clips
-        moved = [reorder_chunks(clips, batch.targets["segment_order"]) for clips in third]
-        if self.framework == "simclr":
+        moved = list(self.derived(batch).values())
+        if self.keys is None:
             return self._encode([first, second, *third], moved)
-        self._pending = self._encode_keys(second)
+        rows = self.keys.encode(second)
+        self._pending = batch.index, rows
         queries = self._encode([first], [*third, *moved])
-        return [queries[0], self._pending, *queries[1:]]
+        return [queries[0], self.heads.split(rows), *queries[1:]]
 
     def _encode(self, *groups: list[Tensor]) -> list[Embeddings]:
         """Embeddings of all clips; batch norms see those of a group together, or all with `one_batch`."""
-        groups = ([clips for group in groups for clips in group],) if self.one_batch else groups
-        found: list[Embeddings] = []
+        if self.one_batch:
+            groups = ([clips for group in groups for clips in group],)
+        found = []
         for clips in filter(None, groups):
-            features = self.backbone.pooled(torch.cat(clips)).chunk(len(clips))
-            found += [{name: head(part) for name, head in self.heads.items()} for part in features]
+            rows = self.heads(self.backbone.pooled(torch.cat(clips)))
+            found += [self.heads.split(part) for part in rows.chunk(len(clips))]
         return found
 
-    def _encode_keys(self, clips: Tensor) -> Embeddings:
-        def encode(clips: Tensor) -> Tensor:
-            features = self.keys["backbone"](clips).mean(dim=(2, 3, 4))
-            return torch.cat([self.keys[name](features).flatten(1) for name in self.heads], dim=1)
-
-        shapes = {name: _shape(head) for name, head in self.heads.items()}
-        parts = self.exchange(encode, clips).split([shape.numel() for shape in shapes.values()], dim=1)
-        return {name: part.unflatten(1, shape) for part, (name, shape) in zip(parts, shapes.items(), strict=True)}
-
-    def _contrast(self, name: str, first: Embeddings, second: Embeddings, temperature: float) -> Tensor:
-        """Logits of clips whose embedding is the clip's own, or the average of its segments."""
-        pair = _averages(first[name]), _averages(second[name])
-        if self.framework == "moco":
-            queue = self._queue(name).rows.unflatten(1, first[name].shape[1:])
-            return queue_logits(*pair, _averages(queue), temperature=temperature)
+    def _contrast(self, head: str, first: Tensor, second: Tensor) -> Tensor:
+        """Logits of clips by their embeddings (B, D), or by the averages of their segments (B, S, D)."""
+        scale = self.scales["clip" if head == "clip" else "coherent"]
+        pair = _averages(first), _averages(second)
+        if self.keys is not None:
+            queue = _averages(self.heads.split(self.keys.queue.rows)[head])
+            return queue_logits(*pair, queue, temperature=scale)
         views = torch.stack(pair, dim=1)
         if not self.legacy_gather:
             everyone = gather_with_gradient(views)
-            return nt_xent_logits(everyone, temperature, own_rows(everyone))
+            return nt_xent_logits(everyone, scale, own_rows(everyone))
+        # As coded: every rank takes all rows of the contrast of clips, but its own of the one of averages.
         everyone = gather_with_own_gradient(views)
-        return nt_xent_logits(everyone, temperature, None if name == "clip" else own_rows(everyone))
+        return nt_xent_logits(everyone, scale, None if head == "clip" else own_rows(everyone))
 
-    def _queue(self, name: str) -> FeatureQueue:
-        queue = self.queues[name]
-        assert isinstance(queue, FeatureQueue)
-        return queue
-
-    def _key_metrics(self, batch_size: int) -> dict[str, Tensor]:
-        """Steps that the oldest key has waited, and how far the key network is behind (its first head)."""
-        if self.framework == "simclr":
-            return {}
-        queue, head = self._queue("clip"), self.keys["clip"]
-        assert isinstance(head, MomentumNetwork)
-        age = queue.num_pushed.clamp(max=len(queue.rows)) / (batch_size * world_size())
-        return {"queue_age": age, "key_distance": head.distance(self.heads["clip"])}
+    @torch.no_grad()
+    def _metrics(self, logits: dict[str, Tensor], first: Tensor, second: Tensor) -> dict[str, Tensor]:
+        """Similarities and how often each task is solved; spread over clips, and its part inside of videos."""
+        metrics = {}
+        for name, values in logits.items():
+            metrics |= contrast_metrics(values.flatten(0, -2), self.scales[name], prefix=f"{name}_")
+        metrics["feature_spread"] = feature_spread(first)
+        # Near 0 all clips of a video look alike, near 1 no more than those of different videos.
+        inside = ((first - second) / 2).square().sum(dim=1).mean()
+        total = torch.cat([first, second]).var(dim=0, correction=0).sum()
+        metrics["within_video_share"] = inside / total.clamp(min=torch.finfo(total.dtype).tiny)
+        if self.keys is not None:
+            metrics["queue_age"] = self.keys.age(len(first))
+            metrics["key_distance"] = self.keys.encoder.distance(self._encoder())
+        return metrics
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """MoCo: push the keys of all ranks in rank order, then let the key network follow."""
-        if self._pending is None:
+        """MoCo: queue the keys of all ranks in rank order, then let the key network follow."""
+        if self.keys is None or self._pending is None:
             return
-        for name, keys in self._pending.items():
-            self._queue(name).push(keys.flatten(1))
+        self.keys.push(*self._pending)
+        self.keys.follow(self._encoder())
         self._pending = None
-        for name, network in {"backbone": self.backbone, **self.heads}.items():
-            followed_by = self.keys[name]
-            assert isinstance(followed_by, MomentumNetwork)
-            followed_by.follow(network)
 
 
-def _shape(head: nn.Module) -> torch.Size:
-    assert isinstance(head, MLPHead)
-    return torch.Size((head.segments, head.out_dim // head.segments) if head.segments else (head.out_dim,))
+def _heads(width: int, dim: int, segments: int, segment_dim: int) -> SideBySide:
+    heads = {"clip": MLPHead(width, dim, hidden_dim=width, normalize=True)}
+    if segments:
+        heads["segments"] = MLPHead(
+            width, segments * segment_dim, hidden_dim=width, segments=segments, normalize=True
+        )  # fmt: skip
+    return SideBySide(heads)
 
 
 def _averages(embeddings: Tensor) -> Tensor:
     """(B, D) as they are, (B, S, D) averaged over segments."""
     return embeddings if embeddings.ndim == 2 else embeddings.mean(dim=1)
-
-
-@torch.no_grad()
-def _metrics(logits: dict[str, Tensor], first: Tensor, second: Tensor, temperature: float) -> dict[str, Tensor]:
-    """How often each task is solved; cosines of clips; spread over clips, and the part of it inside of videos."""
-    metrics = {f"{name}_found": (values.argmax(dim=-1) == 0).double().mean() for name, values in logits.items()}
-    cosines = logits["clip"] * temperature
-    metrics["positive_cosine"] = cosines[:, 0].mean()
-    if cosines.shape[1] > 1:
-        metrics["negative_cosine"] = cosines[:, 1:].mean()
-    everything = torch.cat([first, second])
-    # Near 0 all clips have the same embedding: the network has collapsed.
-    metrics["feature_spread"] = everything.std(dim=0, correction=0).mean() * everything.shape[1] ** 0.5
-    # Near 0 all clips of a video look alike, near 1 no more than those of different videos.
-    inside, total = ((first - second) / 2).square().sum(dim=1).mean(), everything.var(dim=0, correction=0).sum()
-    metrics["within_video_share"] = inside / total.clamp(min=torch.finfo(total.dtype).tiny)
-    return metrics

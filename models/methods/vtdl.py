@@ -13,17 +13,19 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from data_process.errors import RunError
 from models.backbone import Backbone
+from models.encoder import Encoder
 from models.gather import gather_rows, world_size
 from models.heads.embedding import MLPHead
 from models.losses.cross_view_nce import bank_logits, binary_nce, normalising_constant, softmax_nce
 from models.losses.queue_nce import queue_logits, with_same_video, without_own_keys
 from models.memory_bank import MemoryBank
 from models.method import DatasetFacts, Method, MethodOutput
+from models.metrics import contrast_metrics, feature_spread
 from models.momentum_keys import MomentumKeys
 from models.planners.triplet import TRIPLET, Part, PartialTriplet, TripletPlanner
 from models.views import blend_frame
@@ -139,28 +141,29 @@ class VTDL(Method):
 
     def forward(self, batch: ViewBatch) -> MethodOutput:
         """The contrast of anchors with all else; what is to be remembered waits for `after_step`."""
-        clips = dict(zip(self.parts, batch.clips, strict=True))
-        if self.clip.mix_strength:
-            clips[self.mixed_clip] = self._mixed(clips[self.mixed_clip], batch)
+        clips = dict(zip(self.parts, batch.clips, strict=True)) | self.derived(batch)
         encoder = self._encoder()
         query = encoder(clips["anchor"])
         key = self.keys.encode(clips["positive"]) if self.keys else None
         other = encoder(clips["negative"]) if "negative" in clips else None
         with torch.autocast(query.device.type, enabled=False):
-            logits, metrics = self._logits(query, key, batch)
+            logits, metrics = self._compared(query, key, batch)
             if other is not None:
                 logits = with_same_video(logits, query, other, temperature=self.temperature)
             loss = self._loss(logits)
         self._pending = batch.index, query.detach() if key is None else key
-        metrics |= _metrics(logits.detach() * self.temperature, query.detach(), has_same_video=other is not None)
-        if key is not None and other is not None:
-            # The release computes it in every step and does not add it (methods/vtdl.md 4).
-            metrics["triplet_margin"] = functional.triplet_margin_loss(query, key, other).detach()
+        metrics |= self._metrics(logits.detach(), query.detach(), key, None if other is None else other.detach())
         return MethodOutput({"contrast": loss}, metrics)
 
-    def _encoder(self) -> _Encoder:
+    def _encoder(self) -> Encoder:
         # Made anew: were it kept, the weights would stand in checkpoints under two names.
-        return _Encoder(self.backbone, self.head)
+        return Encoder(self.backbone, self.head)
+
+    def derived(self, batch: ViewBatch) -> dict[Part, Tensor]:
+        """The clip that a still frame is blended into."""
+        if not self.clip.mix_strength:
+            return {}
+        return {self.mixed_clip: self._mixed(batch.clips[self.parts.index(self.mixed_clip)], batch)}
 
     def _mixed(self, clips: Tensor, batch: ViewBatch) -> Tensor:
         weight = batch.targets["mix_weight"]
@@ -168,15 +171,17 @@ class VTDL(Method):
             weight = gather_rows(weight)[0]
         return blend_frame(clips, batch.targets["mix_frame"], weight)
 
-    def _logits(self, query: Tensor, key: Tensor | None, batch: ViewBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """(B, 1 + K), column 0 the positive; and metrics of the memory."""
+    def _compared(self, query: Tensor, key: Tensor | None, batch: ViewBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits (B, 1 + K) of the memory, column 0 the positive; and metrics of them."""
         if self.keys is None or key is None:
             assert self.bank is not None
             rows = torch.cat([batch.index.unsqueeze(1), batch.targets["negatives"]], dim=1)
-            return bank_logits(query, self.bank.lookup(rows), self.temperature), {}
-        own = self.keys.videos == batch.index.unsqueeze(1)
+            logits = bank_logits(query, self.bank.lookup(rows), self.temperature)
+            return logits, contrast_metrics(logits, self.temperature)
         logits = queue_logits(query, key, self.keys.queue.rows, temperature=self.temperature)
-        metrics = {"queued_own": own.any(dim=1).double().mean(), "queue_age": self.keys.age(len(batch))}
+        own = self.keys.videos == batch.index.unsqueeze(1)
+        metrics = contrast_metrics(logits, self.temperature)
+        metrics |= {"queued_own": own.any(dim=1).double().mean(), "queue_age": self.keys.age(len(batch))}
         return without_own_keys(logits, own) if self.ignore_own_keys else logits, metrics
 
     def _loss(self, logits: Tensor) -> Tensor:
@@ -195,6 +200,17 @@ class VTDL(Method):
                 )
         return binary_nce(logits.exp() / self.constant.clone(), num_rows)
 
+    def _metrics(self, logits: Tensor, query: Tensor, key: Tensor | None, other: Tensor | None) -> dict[str, Tensor]:
+        """How often the positive is nearer than all that counts, and what the other time of the video adds."""
+        metrics = {"found": (logits.argmax(dim=1) == 0).double().mean(), "feature_spread": feature_spread(query)}
+        if other is not None:
+            metrics["same_video_similarity"] = logits[:, -1].mean() * self.temperature
+            metrics["moment_found"] = (logits[:, 0] > logits[:, -1]).double().mean()
+            if key is not None:
+                # The release computes it in every step and does not add it (methods/vtdl.md 4).
+                metrics["triplet_margin"] = functional.triplet_margin_loss(query, key, other)
+        return metrics
+
     @torch.no_grad()
     def after_step(self) -> None:
         """Remember the features of all ranks, in rank order, and let the key encoder follow."""
@@ -207,31 +223,3 @@ class VTDL(Method):
         elif self.bank:
             self.bank.update(gather_rows(index), gather_rows(features))
         self._pending = None
-
-
-class _Encoder(nn.Module):
-    def __init__(self, backbone: Backbone, head: MLPHead) -> None:
-        super().__init__()
-        self.backbone, self.head = backbone, head
-
-    def forward(self, clips: Tensor) -> Tensor:
-        """Features (B, D) of length 1, float32 at least."""
-        return self.head(self.backbone.pooled(clips))
-
-
-@torch.no_grad()
-def _metrics(similarity: Tensor, query: Tensor, *, has_same_video: bool) -> dict[str, Tensor]:
-    """What cosines (B, 1 + K) or (B, 2 + K) show: how near positives are, and how often nearer than all else."""
-    memory = similarity[:, 1:-1] if has_same_video else similarity[:, 1:]
-    counted = memory.isfinite()
-    metrics = {
-        "positive_similarity": similarity[:, 0].mean(),
-        "memory_similarity": memory.where(counted, 0.0).sum() / counted.sum().clamp(min=1),
-        "found": (similarity.argmax(dim=1) == 0).double().mean(),
-        # Near 0 all clips have the same feature: the network has collapsed.
-        "feature_spread": query.std(dim=0, correction=0).mean() * query.shape[1] ** 0.5,
-    }
-    if has_same_video:
-        metrics["same_video_similarity"] = similarity[:, -1].mean()
-        metrics["moment_found"] = (similarity[:, 0] > similarity[:, -1]).double().mean()
-    return metrics

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import permutations
 from typing import Literal
 
 import numpy as np
@@ -11,8 +12,8 @@ from data_process.records import VideoRecord
 from pipelines.draw import ColourJitter, clip_frames, looped, random_area_box, random_resized_crop, random_start
 from pipelines.plan import Box, ClipPlan, SamplePlan
 
-IntraNegative = Literal["repeat", "shuffle", "none"]
-"""How a clip's temporal order is destroyed."""
+IntraNegative = Literal["repeat", "shuffle", "quadrants", "blur", "none"]
+"""How a clip is made a negative of itself: its temporal order is destroyed, or its picture is."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,10 @@ class BankPlanner:
     Attributes:
         clip: how the clip is drawn.
         num_rows: N, rows of the bank.
-        num_negatives: K; rows are uniform over all N with replacement, the sample's own not excluded.
-        intra_negative: repeat gives the target ``intra_frame`` () int64, shuffle ``intra_order`` (4,) int64.
+        num_negatives: K, gives the target ``negatives`` (K,) int64: rows uniform over all N with replacement, the
+            sample's own not excluded; 0 for no such target.
+        intra_negative: repeat gives the target ``intra_frame`` () int64, shuffle ``intra_order`` (4,) int64, quadrants
+            ``intra_quadrants`` (4,) int64.
     """
 
     clip: ClipDraw
@@ -88,13 +91,15 @@ class BankPlanner:
     def __call__(self, rng: np.random.Generator, record: VideoRecord) -> SamplePlan:
         """Draw one sample."""
         clip = self.clip.draw(rng, record)
-        targets: dict[str, np.ndarray] = {
-            "negatives": rng.integers(0, self.num_rows, self.num_negatives, dtype=np.int64)
-        }
+        targets: dict[str, np.ndarray] = {}
+        if self.num_negatives:
+            targets["negatives"] = rng.integers(0, self.num_rows, self.num_negatives, dtype=np.int64)
         if self.intra_negative == "repeat":
             targets["intra_frame"] = np.array(rng.integers(0, self.clip.num_frames), dtype=np.int64)
         elif self.intra_negative == "shuffle":
             targets["intra_order"] = swapped_chunks(rng)
+        elif self.intra_negative == "quadrants":
+            targets["intra_quadrants"] = moved_quadrants(rng)
         return SamplePlan((clip,), targets)
 
 
@@ -105,3 +110,9 @@ def swapped_chunks(rng: np.random.Generator, num_chunks: int = 4) -> np.ndarray:
     second = (first + int(rng.integers(1, num_chunks))) % num_chunks
     order[[first, second]] = order[[second, first]]
     return order
+
+
+def moved_quadrants(rng: np.random.Generator) -> np.ndarray:
+    """One of the 23 orders of 0..3 that are not 0, 1, 2, 3, all equally likely, int64."""
+    orders = list(permutations(range(4)))
+    return np.array(orders[int(rng.integers(1, len(orders)))], dtype=np.int64)

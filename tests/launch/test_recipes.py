@@ -43,7 +43,7 @@ def test_every_pretraining_recipe_names_paper_number_source_and_command(recipe):
     assert re.search(r"arXiv \d{4}\.\d{4,5}", parts["Follows"]), "the paper, as arXiv number"
     assert f"intravid pretrain configs/pretrain/{recipe.name} --data.root " in parts["Command"]
     assert bool(load_run(recipe).plain["data"]["flow"]) == ("--data.flow " in parts["Command"])
-    assert re.search(r"\d+\.\d", parts["Expect"]), "the published number"
+    assert re.search(r"\d\d\.\d|about \d\d|[Nn]o (published )?number", parts["Expect"]), "the published number, or none"
     assert re.search(r"README|paper|Table|table", parts["Expect"]), "where it was published"
     assert re.search(r"[Nn]ot measured here|[Mm]easured here", parts["Expect"])
 

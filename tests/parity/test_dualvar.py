@@ -7,6 +7,7 @@ from torch import nn
 
 from models.backbone import Backbone
 from models.heads.layouts import HEADS, original_names
+from models.heads.side_by_side import SideBySide
 from models.losses.cross_view_nce import softmax_nce
 from models.losses.nt_xent import nt_xent_logits
 from models.losses.queue_nce import queue_logits
@@ -179,11 +180,11 @@ def test_training_steps_on_moco_are_those_of_the_release(path):
         queue_size=z["queue_init"].shape[1],
         momentum=float(z["m"]),
     )
-    for ours, online in {"backbone": method.backbone, **method.heads}.items():
-        method.keys[ours].network.load_state_dict(online.state_dict())
-    queues = {"clip": "queue", "segments": "series_queue"}
-    for ours, theirs in queues.items():
-        method.queues[ours].rows.copy_(torch.from_numpy(z[f"{theirs}_init"].T))
+    follower = method.keys.encoder.network
+    follower.backbone.load_state_dict(method.backbone.state_dict())
+    follower.head.load_state_dict(method.heads.state_dict())
+    queue = method.keys.queue
+    queue.rows.copy_(torch.from_numpy(np.concatenate([z["queue_init"], z["series_queue_init"]]).T))
     optimizer = torch.optim.SGD(
         method.parameters(), lr=float(z["lr"]), momentum=float(z["momentum"]), weight_decay=float(z["weight_decay"])
     )
@@ -199,9 +200,9 @@ def test_training_steps_on_moco_are_those_of_the_release(path):
         assert values.keys() == set(names)
         expected = dict(zip(names, z["losses"][step], strict=True))
         assert values == pytest.approx(expected, rel=0, abs=tolerances[min(step, 2)])
-        assert all(method.queues[ours].pointer == z["ptr"][step] for ours in queues)
-    for ours, theirs in queues.items():
-        np.testing.assert_allclose(method.queues[ours].rows.numpy().T, z[f"{theirs}_after"], rtol=0, atol=1e-3)
+        assert queue.pointer == z["ptr"][step]
+    expected = np.concatenate([z["queue_after"], z["series_queue_after"]])
+    np.testing.assert_allclose(queue.rows.numpy().T, expected, rtol=0, atol=1e-3)
 
 
 class Recorded(Backbone):
@@ -220,10 +221,10 @@ class Columns(nn.Module):
 
     def __init__(self, columns, shape):
         super().__init__()
-        self.columns, self.shape = columns, shape
+        self.columns, self.out_shape = columns, torch.Size(shape)
 
     def forward(self, features):
-        return features[:, self.columns].unflatten(1, self.shape)
+        return features[:, self.columns].unflatten(1, self.out_shape)
 
 
 def _gathered(world, path, legacy):
@@ -240,8 +241,12 @@ def _gathered(world, path, legacy):
         coherent_temperature=float(z["T"]),
         legacy_gather=legacy,
     )
-    method.heads["clip"] = Columns(slice(0, width), (width,))
-    method.heads["segments"] = Columns(slice(width, size), segments.shape[2:])
+    method.heads = SideBySide(
+        {
+            "clip": Columns(slice(0, width), (width,)),
+            "segments": Columns(slice(width, size), segments.shape[2:]),
+        }
+    )
     features = torch.cat([clip, segments.flatten(2)], dim=2).requires_grad_()
     views = features[..., None, None, None].unbind(dim=1)
     losses = method(ViewBatch(views, torch.arange(len(clip)))).losses

@@ -66,7 +66,7 @@ def test_losses_gradients_and_banks_are_those_of_the_release(path, dtype):
     ).to(kind)
     names = {"l": "view1", "ab": "view2"} | ({"neg": "intra"} if has_intra else {})
     for short, long in names.items():
-        method.banks[long].rows.copy_(torch.from_numpy(z[f"init_memory_{short}"]))
+        method.contrast.banks[long].rows.copy_(torch.from_numpy(z[f"init_memory_{short}"]))
     for step in range(int(z["steps"])):
         features = {s: torch.tensor(z[f"step{step}_feat_{s}"], dtype=kind, requires_grad=s != "neg") for s in names}
         backbone.queue = list(features.values())
@@ -82,8 +82,10 @@ def test_losses_gradients_and_banks_are_those_of_the_release(path, dtype):
             np.testing.assert_allclose(loss, z[f"step{step}_loss_{short}_{dtype}"], **tolerance)
             np.testing.assert_allclose(features[short].grad, z[f"step{step}_grad_{short}_{dtype}"], **tolerance)
         for short, long in names.items():
-            np.testing.assert_allclose(method.banks[long].rows, z[f"step{step}_memory_{short}_{dtype}"], **tolerance)
-    np.testing.assert_allclose(method.constants, z[f"params_after_{dtype}"][2:4], **tolerance)
+            np.testing.assert_allclose(
+                method.contrast.banks[long].rows, z[f"step{step}_memory_{short}_{dtype}"], **tolerance
+            )
+    np.testing.assert_allclose(method.contrast.constants, z[f"params_after_{dtype}"][2:4], **tolerance)
 
 
 @pytest.mark.parametrize("path", found("iic", "views*.npz"), ids=name)
@@ -172,7 +174,7 @@ def test_three_training_steps_are_those_of_the_release(path):
         bank_momentum=float(z["momentum_mem"]),
     ).double()
     for short, long in (("l", "view1"), ("ab", "view2"), ("neg", "intra")):
-        method.banks[long].rows.copy_(torch.from_numpy(z[f"init_memory_{short}"]))
+        method.contrast.banks[long].rows.copy_(torch.from_numpy(z[f"init_memory_{short}"]))
     optimizer = torch.optim.SGD(
         method.parameters(), lr=float(z["lr"]), momentum=float(z["momentum"]), weight_decay=float(z["weight_decay"])
     )
@@ -208,7 +210,9 @@ def test_three_training_steps_are_those_of_the_release(path):
     counts = [int(value) for key, value in buffers.items() if key.endswith("num_batches_tracked")]
     assert set(counts) == {int(z["final_bn_batches"])}
     for short, long in (("l", "view1"), ("ab", "view2"), ("neg", "intra")):
-        np.testing.assert_allclose(method.banks[long].rows, z[f"final_memory_{short}_f64"], rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(
+            method.contrast.banks[long].rows, z[f"final_memory_{short}_f64"], rtol=1e-6, atol=1e-7
+        )
 
 
 class EdgeDraws:

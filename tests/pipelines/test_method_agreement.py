@@ -33,6 +33,7 @@ PLANNERS = {
     "iic": (BankPlanner(CLIP, num_rows=9, num_negatives=3, intra_negative="repeat"), 1, frozenset()),
     "vtdl": (TRIPLET, 3, TRIPLET.operations),
     "vtdl legacy": (replace(TRIPLET, augmentation=LEGACY_AUGMENTATION), 3, TRIPLET.operations),
+    "vtdl turned": (replace(TRIPLET, area=(0.6, 1.0), turn=True), 3, TRIPLET.operations | {"turn"}),
     "dualvar": (SegmentPlanner(FRAMES, 4, SIZE, (48, 64)), 3, SegmentPlanner().operations),
     "cstp": (OverlapPlanner(SIZE, TemporalOverlap(FRAMES)), 2, OverlapPlanner().operations),
     "cstp legacy": (

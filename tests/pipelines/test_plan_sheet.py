@@ -26,10 +26,12 @@ def test_every_view_of_every_sample_stands_on_the_sheet() -> None:
     first = [plan.clips[0].frames[0] for plan in batch.plans]
     stored = [decode(batch.frames[n], batch.records[n])[frame] for n, frame in enumerate(first)]
     layout = PlanSheetLayout(frames=4, tile=32, source=100)
-    sheet = np.asarray(draw_plan_sheet("a title", batch, clips, stored, clip_format, layout)).astype(int)
+    made = {"backwards": clips[1].flip(2).flip(4)}
+    page = draw_plan_sheet("a title", batch, clips, stored, clip_format, layout, derived=made)
+    sheet = np.asarray(page).astype(int)
     for sample in range(3):
-        for view in range(3):
-            pixels = clips[view][sample].permute(1, 2, 3, 0).numpy() * clip_format.std + np.array(clip_format.mean)
+        for view, shown in enumerate([*clips, made["backwards"]]):
+            pixels = shown[sample].permute(1, 2, 3, 0).numpy() * clip_format.std + np.array(clip_format.mean)
             for frame in np.rint(255 * pixels).astype(int):
                 assert stands_on(sheet, frame), f"sample {sample}, view {view}"
     for colour in VIEW_COLOURS[:3]:

@@ -15,7 +15,7 @@ HEADS = {
     "cstp": ("module.online_net.project.net.0.weight", "module.predictor.net.1.running_var", "module.pb_cls.0.weight"),
     "coclr": ("encoder_q.2.weight", "queue", "queue_second", "queue_vname"),
     "torchvision": ("fc.weight", "fc.bias"),
-    "intravid": ("banks.view1.rows", "constants"),
+    "intravid": ("contrast.banks.view1.rows", "contrast.constants"),
 }
 PREFIXES = {
     "vtdl": "module.",

@@ -1,0 +1,1 @@
+"""How IIC's views are contrasted: with memory banks, with queues of keys, or within the global batch."""
