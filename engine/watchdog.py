@@ -87,7 +87,8 @@ class Watchdog:
             return
         self._stopping.set()
         self._thread.join()
-        faulthandler.cancel_dump_traceback_later()
+        if ended != "lost peer":  # else it stays: with operations under way, even the end of the process may hang
+            faulthandler.cancel_dump_traceback_later()
         self._beat(ended)
         if ended == "done" and self._rank == 0:
             self._beats.remove()
@@ -98,7 +99,7 @@ class Watchdog:
             return ""
         self._leaving = True  # this rank ends in good order, and by itself
         verdict = self._published(judge(*self._survey()))
-        self._end_silent(verdict)
+        self._let_others_end(verdict)
         return verdict.text
 
     def _watch(self) -> None:
@@ -182,9 +183,7 @@ class Watchdog:
         os.write(_STDERR, f"intravid: error: {verdict.text}. {GO_ON}\n".encode())
         if self._rank in verdict.culprits:
             self._show_stacks(verdict)
-        elif len(verdict.culprits) > len(verdict.silent):
-            time.sleep(2 * self._interval_s)  # a launcher that sees one rank end may kill those that tell more
-        self._end_silent(verdict)
+        self._let_others_end(verdict)
         os._exit(1)  # no other end is safe: whatever hangs would be waited for
 
     def _show_stacks(self, verdict: Verdict) -> None:
@@ -201,10 +200,12 @@ class Watchdog:
             if stacks:
                 faulthandler.dump_traceback(file, all_threads=True)
 
-    def _end_silent(self, verdict: Verdict) -> None:
-        """Kill culprits on this machine that run no Python: no launcher need be there to do it."""
+    def _let_others_end(self, verdict: Verdict) -> None:
+        if {*verdict.culprits} - {*verdict.silent, self._rank}:
+            time.sleep(2 * self._interval_s)  # a launcher that sees one rank end may kill those that show their stacks
         for rank in verdict.silent:
             beat = self._beats.read(rank)
+            # On this machine, no launcher need be there to end a process that runs no Python.
             if beat and process_state(beat) is not None and not is_gone(beat):
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(beat.pid, signal.SIGKILL)

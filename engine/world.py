@@ -238,7 +238,8 @@ def _enter(
             init_method=f"tcp://{host}:{port}",
             rank=rank,
             world_size=world_size,
-            timeout=timeout,
+            # NCCL ends the process without a name; the control group, which waits in the same step, is to speak first.
+            timeout=1.5 * timeout if backend == "nccl" else timeout,
             device_id=device if backend == "nccl" else None,
         )
         group = dist.new_group(backend="gloo", timeout=timeout)

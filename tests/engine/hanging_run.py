@@ -1,6 +1,7 @@
 """Trains the tiny method as one rank of several, and does to itself on one of them what it is told to.
 
-Arguments: run folder, rank, number of ranks, port, time-out of the watch (s), what happens, and on which rank.
+Arguments: run folder, rank, number of ranks, port, time-outs of the watch and of collectives (s), what happens, and
+on which rank.
 """
 
 import ctypes
@@ -84,11 +85,11 @@ TROUBLES = {  # in the loader's thread, in the forward pass
 
 def main():
     run, rank, world_size, port = Path(sys.argv[1]), *map(int, sys.argv[2:5])
-    timeout_s, what, where = float(sys.argv[5]), sys.argv[6], int(sys.argv[7])
+    timeout_s, collective_s, what, where = float(sys.argv[5]), float(sys.argv[6]), sys.argv[7], int(sys.argv[8])
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     torch.set_num_threads(1)
     in_loader, in_forward = TROUBLES[what if rank == where else "nothing"]
-    world = join(DistConfig(device="cpu", timeout_s=60), environment(rank, world_size, port))
+    world = join(DistConfig(device="cpu", timeout_s=collective_s), environment(rank, world_size, port))
     loader = ThreadedLoader(on_step=in_loader, rank=rank, world_size=world_size)
     try:
         with watching(timeout_s, first_step_s=20.0) as watchdog, closing(loader):

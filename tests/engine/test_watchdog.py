@@ -29,13 +29,13 @@ ENDED_S = TIMEOUT_S + 10.0
 class Job:
     """Ranks as processes of their own, with no launcher that would end one for another."""
 
-    def __init__(self, run, what="nothing", *, where=1, world_size=2):
+    def __init__(self, run, what="nothing", *, where=1, world_size=2, timeout_s=TIMEOUT_S, collective_s=60.0):
         self.run, port = run, free_port()
         self.ranks = [
             subprocess.Popen(
                 [
                     sys.executable, "-m", "tests.engine.hanging_run",
-                    *map(str, (run, rank, world_size, port, TIMEOUT_S, what, where)),
+                    *map(str, (run, rank, world_size, port, timeout_s, collective_s, what, where)),
                 ],
                 cwd=ROOT, stderr=subprocess.PIPE, text=True,
             )
@@ -89,6 +89,17 @@ def test_a_rank_whose_loader_thread_died_shows_its_stacks_and_all_end(tmp_path):
         assert "is intravid-prefetch" in text
         assert re.search(r'prefetch.py", line \d+ in __iter__', text), "the stack of the thread that waits"
     assert not (tmp_path / "hang-rank-0000.txt").exists()
+
+
+@pytest.mark.slow
+def test_where_a_collective_times_out_first_the_one_it_waited_for_still_tells(tmp_path):
+    job = Job(tmp_path, "loader thread dies", timeout_s=45.0, collective_s=3.0)
+    status, said = job.end(within_s=START_S)
+    assert status == [1, 1]
+    assert re.search(r"rank 1 on \S+ .* stage: waiting for data\. To this rank: another process .* Timed out", said[0]), (
+        said[0]
+    )
+    assert re.search(r'prefetch.py", line \d+ in __iter__', said[1]), said[1]
 
 
 @pytest.mark.slow
