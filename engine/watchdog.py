@@ -87,8 +87,8 @@ class Watchdog:
             return
         self._stopping.set()
         self._thread.join()
-        if ended != "lost peer":  # else it stays: with operations under way, even the end of the process may hang
-            faulthandler.cancel_dump_traceback_later()
+        if ended == "lost peer":  # with operations under way, even the end of the process may hang
+            self._set_timer()
         self._beat(ended)
         if ended == "done" and self._rank == 0:
             self._beats.remove()
@@ -103,16 +103,24 @@ class Watchdog:
         return verdict.text
 
     def _watch(self) -> None:
-        while not self._stopping.wait(self._interval_s):
-            mine = self._beat()
-            # C code that never gives Python's lock back stops this thread; faulthandler's needs no lock.
-            faulthandler.dump_traceback_later(max(self._limit_s, 1.0), exit=True, file=_STDERR)
-            if self._leaving and not mine.overdue:
-                continue
-            if told := self._beats.verdict():
-                self._end(Verdict.of(told))
-            elif (mine.overdue and not self._waits_for_others(mine)) or self._next_is_silent():
-                self._end(self._published(judge(*self._survey())))
+        try:
+            while not self._stopping.wait(self._interval_s):
+                self._set_timer()
+                self._look(self._beat())
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+    def _set_timer(self) -> None:
+        # C code that never gives Python's lock back stops every thread of Python's; faulthandler's needs no lock.
+        faulthandler.dump_traceback_later(self._limit_s, exit=True, file=_STDERR)
+
+    def _look(self, mine: Beat) -> None:
+        if self._leaving and not mine.overdue:
+            return
+        if told := self._beats.verdict():
+            self._end(Verdict.of(told))
+        elif (mine.overdue and not self._waits_for_others(mine)) or self._next_is_silent():
+            self._end(self._published(judge(*self._survey())))
 
     def _beat(self, ended: Literal["", "done", "error", "lost peer"] = "") -> Beat:
         with self._lock:

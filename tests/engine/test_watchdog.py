@@ -96,9 +96,9 @@ def test_where_a_collective_times_out_first_the_one_it_waited_for_still_tells(tm
     job = Job(tmp_path, "loader thread dies", timeout_s=45.0, collective_s=3.0)
     status, said = job.end(within_s=START_S)
     assert status == [1, 1]
-    assert re.search(r"rank 1 on \S+ .* stage: waiting for data\. To this rank: another process .* Timed out", said[0]), (
-        said[0]
-    )
+    assert re.search(
+        r"rank 1 on \S+ .* stage: waiting for data\. To this rank: another process .* Timed out", said[0]
+    ), said[0]
     assert re.search(r'prefetch.py", line \d+ in __iter__', said[1]), said[1]
 
 
