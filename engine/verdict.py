@@ -61,8 +61,8 @@ def judge(beats: Mapping[int, Beat | None], silent: Collection[int]) -> Verdict:
     behind = [beat for beat in waited_for if beat.position == least]
     if 1 < len(behind) == len(beats):
         text = (
-            f"all {len(behind)} ranks are {_where(behind[0])} and none is behind: a collective operation, a device, or "
-            "the network between the machines does not go on"
+            f"all {len(behind)} ranks{_hosts(behind)} are {_where(behind[0])} and none is behind: a collective "
+            "operation, a device, or the network between the machines does not go on"
         )
         return _verdict(behind, [text])
     return _verdict(behind, [f"{one.name} is held up for {one.since_s:.0f} s {_where(one)}" for one in behind])
@@ -77,6 +77,11 @@ def _silence(beat: Beat) -> str:
         return f"{beat.name} is gone; it was last seen {_where(beat)}"
     why = _STATES.get(process_state(beat), "its process runs, but none of its Python threads does")
     return f"{beat.name} no longer answers: {why}; it was last seen {_where(beat)}"
+
+
+def _hosts(beats: list[Beat]) -> str:
+    hosts = sorted({beat.host for beat in beats})
+    return f", on {len(hosts)} machines from {hosts[0]} to {hosts[-1]}," if len(hosts) > 1 else f" on {hosts[0]}"
 
 
 def _where(beat: Beat) -> str:
