@@ -26,6 +26,7 @@ from engine.schedule import ScheduleConfig
 from engine.session import use_channels_last
 from engine.stop import StopFlag
 from engine.trainer import TrainConfig, train
+from engine.watchdog import watching
 from engine.world import World
 from models.backbone import Backbone
 from models.cost import kept_for_backward
@@ -203,7 +204,7 @@ def peak_bytes(step: Callable[[ViewBatch], None], batch: ViewBatch, device: torc
 
 
 def train_beside(method: Method, loader: LockStep, do: Steps, *, compiled: bool) -> None:
-    """Run `engine.trainer.train` with its log, heartbeat, stop flag and checkpoints on the loader's batches."""
+    """Run `engine.trainer.train` with its log, watchdog, stop flag and checkpoints on the loader's batches."""
     config = TrainConfig(
         steps=do.steps + 1,  # the last one is never timed: nothing is asked for after it
         global_batch=do.batch,
@@ -215,7 +216,8 @@ def train_beside(method: Method, loader: LockStep, do: Steps, *, compiled: bool)
         tensorboard=False,
     )
     world = World(device=do.device)
-    with tempfile.TemporaryDirectory() as folder:
+    limits = config.hang_timeout_s, config.first_step_timeout_s
+    with tempfile.TemporaryDirectory() as folder, watching(*limits) as watchdog:
         train(
             method,
             loader,
@@ -227,4 +229,5 @@ def train_beside(method: Method, loader: LockStep, do: Steps, *, compiled: bool)
             world=world,
             stop=StopFlag(world),
             facts=RunFacts(0, do.batch, "benchmark"),
+            watchdog=watchdog,
         )

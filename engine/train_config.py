@@ -31,6 +31,10 @@ class TrainConfig:
         static_graph: tell DDP that every step uses the same parameters in the same way; needed where some parameter
             gets no gradient.
         tensorboard: write TensorBoard events where it is installed.
+        hang_timeout_s: seconds within which a rank that hangs ends the whole job, named in the message; no stage of a
+            step (waiting for data, a checkpoint, ...) may take longer. A process that is suspended for longer ends
+            when it is continued. 0 waits for ever, as a debugger wants it.
+        first_step_timeout_s: the same for the first step of every start, which compiles, where it is longer.
     """
 
     epochs: int | None = None
@@ -49,6 +53,8 @@ class TrainConfig:
     compile: bool = False
     static_graph: bool = False
     tensorboard: bool = True
+    hang_timeout_s: float = 1800.0
+    first_step_timeout_s: float = 3600.0
 
     def __post_init__(self) -> None:
         positive = {name: getattr(self, name) for name in ("global_batch", "log_every", "save_every", "keep")}
@@ -58,6 +64,11 @@ class TrainConfig:
                 raise InputError(f"train.{name} must be at least 1, got {value}")
         if min(self.seed, self.keep_every, self.stop_at_step) < 0:
             raise InputError("train.seed, train.keep_every and train.stop_at_step must not be negative")
+        if self.first_step_timeout_s < 0 or (self.hang_timeout_s < 10 and self.hang_timeout_s != 0):
+            raise InputError(
+                f"train.hang_timeout_s ({self.hang_timeout_s}) must be 0 (off) or at least 10 seconds, and "
+                f"train.first_step_timeout_s ({self.first_step_timeout_s}) must not be negative"
+            )
         if self.recompute and self.compile:
             raise InputError("train.recompute cannot be used with train.compile; switch one of them off")
 

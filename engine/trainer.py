@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from data_process.errors import RunError
+from engine.beats import Stage
 from engine.checkpoint import RunFacts
 from engine.optim import OptimConfig, set_learning_rate
 from engine.precision import PrecisionConfig
@@ -18,6 +19,7 @@ from engine.schedule import ScheduleConfig
 from engine.session import Session, seed_dropout
 from engine.stop import Stop, StopFlag
 from engine.train_config import TrainConfig
+from engine.watchdog import Watchdog
 from engine.world import World, peers_answer
 from models.method import Method
 from pipelines.batch import ViewBatch
@@ -75,6 +77,7 @@ def train(
     stop: StopFlag,
     facts: RunFacts,
     accepted: Callable[[], object] = lambda: None,
+    watchdog: Watchdog | None = None,
 ) -> Outcome:
     """Train a method to the end of the run, from its last checkpoint if there is one; called by every rank.
 
@@ -93,6 +96,7 @@ def train(
         stop: watching signals or not; asked once a step.
         facts: what a later resume is held to; its seed and global batch are those of `config`.
         accepted: called once steps are to be done and nothing in the run folder speaks against them.
+        watchdog: from `engine.watchdog.watching`, started here; None to wait for a rank that hangs as long as it does.
 
     Raises:
         InputError: if the run folder holds a run on other samples, or the settings contradict each other.
@@ -109,12 +113,22 @@ def train(
         world=world,
         facts=facts,
     )
+    watchdog = watchdog or Watchdog(0.0)
     with closing(session):
-        return _train(session, loader, run_dir=run_dir, stop=stop, accepted=accepted)
+        try:
+            return _train(session, loader, watchdog, run_dir=run_dir, stop=stop, accepted=accepted)
+        finally:
+            watchdog.at(Stage.CLOSE)
 
 
 def _train(
-    session: Session, loader: BatchSource, *, run_dir: Path, stop: StopFlag, accepted: Callable[[], object]
+    session: Session,
+    loader: BatchSource,
+    watchdog: Watchdog,
+    *,
+    run_dir: Path,
+    stop: StopFlag,
+    accepted: Callable[[], object],
 ) -> Outcome:
     config, world = session.config, session.world
     start, total = session.resume(), session.num_steps
@@ -123,40 +137,49 @@ def _train(
         _LOG.info("%s is at step %d of %d: nothing is left to do", run_dir, start, total)
         return Outcome.FINISHED if start >= total else Outcome.PAUSED
     accepted()
+    watchdog.start(run_dir, world, step=start)
     with reporting(
         run_dir, world, done=start, total=total, wait_s=loader.wait_s, tensorboard=config.tensorboard
     ) as report:
         with peers_answer():
-            done, reason = _loop(session, loader, report, stop, steps)
+            done, reason = _loop(session, loader, report, stop, watchdog, steps)
         outcome = Outcome.FINISHED if done == total else _OUTCOMES[reason]
         report.end(done, outcome.value)
+    watchdog.at(Stage.CLOSE)
     world.wait_for_all()  # a rank that left early could end the job before rank 0 has closed its files
     return outcome
 
 
-def _loop(session: Session, loader: BatchSource, report: Reporter, stop: StopFlag, steps: range) -> tuple[int, Stop]:
+def _loop(
+    session: Session, loader: BatchSource, report: Reporter, stop: StopFlag, watchdog: Watchdog, steps: range
+) -> tuple[int, Stop]:
     """Carry out steps until their end or until the ranks agree to stop: number of finished steps, and why."""
     config, world, method = session.config, session.world, session.method
-    precision, optimizer = session.precision, session.optimizer
+    precision, optimizer, at = session.precision, session.optimizer, watchdog.at
     done, reason = steps.start, Stop.NONE
     for step, batch in zip(steps, loader.batches(steps.start), strict=False):
+        at(Stage.FORWARD)
         seed_dropout(config.seed, step, world.rank)
         with precision.autocast():
             losses, metrics = session.module(batch.to(world.device, non_blocking=True))
         loss: Any = sum(losses.values())
+        at(Stage.BACKWARD)
         optimizer.zero_grad()
         precision.backward(loss)
+        at(Stage.OPTIMIZER)
         set_learning_rate(optimizer, lr := session.learning_rate(step))
         precision.step(optimizer, method.parameters(), clip_norm=session.clip_norm)
         method.after_step()
 
         done = step + 1
+        at(Stage.AGREE, done)
         session.watch(loss)
         report.step_done(done)
         reason = stop.agreed()
         last = done == steps.stop or reason is not Stop.NONE
         log_due = done % config.log_every == 0 or done == session.num_steps
         save_due = done % config.save_every == 0 or last
+        at(Stage.LOG)
         if log_due or save_due:  # the only place that waits for the device
             session.check_finite(done)
         if log_due:
@@ -171,8 +194,10 @@ def _loop(session: Session, loader: BatchSource, report: Reporter, stop: StopFla
                 clips_per_step=config.global_batch * len(batch.clips),
             )
         if save_due:
+            at(Stage.SAVE)
             report.sync()
             session.save(done, wait=last)
         if last:
             return done, reason
+        at(Stage.DATA)
     raise RunError(f"the loader ended after step {done}, {steps.stop} were to be done")

@@ -142,6 +142,10 @@ class World:
         self.largest(0)
 
 
+class LostPeerError(RunError):
+    """Another process of the run failed or does not answer; which one, the collective operation cannot tell."""
+
+
 def _carry_out(work: Callable[[], Result], job: Future[Result]) -> None:
     try:
         job.set_result(work())
@@ -151,7 +155,7 @@ def _carry_out(work: Callable[[], Result], job: Future[Result]) -> None:
 
 @contextlib.contextmanager
 def peers_answer() -> Iterator[None]:
-    """Turn a failed collective into a `RunError`; other errors pass.
+    """Turn a failed collective into a `LostPeerError`; other errors pass.
 
     gloo and NCCL raise plain RuntimeErrors from all-reduces (those of DDP come out of `backward`), with their name in
     the text. After one of them nothing can be saved or agreed any more.
@@ -162,7 +166,7 @@ def peers_answer() -> Iterator[None]:
         text = str(error)
         if not isinstance(error, dist.DistError) and "gloo" not in text and "NCCL" not in text:
             raise
-        raise RunError(
+        raise LostPeerError(
             f"another process of this run does not answer any more ({text.splitlines()[0]}); the other ranks' logs "
             "tell the cause. The last checkpoint is complete: start again to go on from it"
         ) from error
@@ -234,7 +238,8 @@ def _enter(
             init_method=f"tcp://{host}:{port}",
             rank=rank,
             world_size=world_size,
-            timeout=timeout,
+            # NCCL ends the process without a name; the control group, which waits in the same step, is to speak first.
+            timeout=1.5 * timeout if backend == "nccl" else timeout,
             device_id=device if backend == "nccl" else None,
         )
         group = dist.new_group(backend="gloo", timeout=timeout)

@@ -15,6 +15,7 @@ from engine.atomic import replacing
 from engine.checkpoint import RunFacts
 from engine.stop import Stop, StopFlag
 from engine.trainer import Outcome, train
+from engine.watchdog import Watchdog, watching
 from engine.world import World, join, leave
 from launch.config import LoadedRun
 from launch.env import check_network, check_one_checkout, rank_variables
@@ -50,8 +51,11 @@ def pretrain(loaded: LoadedRun, *, stop_after_s: float = 0.0) -> int:
     set_up_logging(world)
     sharing = share_cores(world)
     # Handlers stand before the data is opened: a signal during start-up is answered at the first step, not lost.
-    with StopFlag(world, after_seconds=_deadline(world, stop_after_s)).watching() as stop:
-        outcome = _run(loaded, world, stop, sharing)
+    flag = StopFlag(world, after_seconds=_deadline(world, stop_after_s))
+    limits = config.train.hang_timeout_s, config.train.first_step_timeout_s
+    # The watch outlives the loader: one whose threads hang would not close either.
+    with flag.watching() as stop, watching(*limits) as watchdog:
+        outcome = _run(loaded, world, stop, watchdog, sharing)
         previous = dict(stop.previous)
     leave()
     _LOG.info("%s: %s", config.run_dir, outcome.value)
@@ -77,7 +81,7 @@ def _deadline(world: World, stop_after_s: float) -> float:
     return min((limit for limit in limits if limit > 0), default=0.0)
 
 
-def _run(loaded: LoadedRun, world: World, stop: StopFlag, sharing: int) -> Outcome:
+def _run(loaded: LoadedRun, world: World, stop: StopFlag, watchdog: Watchdog, sharing: int) -> Outcome:
     config, run_dir = loaded.config, Path(loaded.config.run_dir)
     # A copy to a local disk (data.stage) takes each machine as long as it takes.
     videos = world.finish_together(config.data.open)
@@ -109,6 +113,7 @@ def _run(loaded: LoadedRun, world: World, stop: StopFlag, sharing: int) -> Outco
             facts=RunFacts(config.train.seed, config.train.global_batch, _digest(videos, flow), loaded.plain),
             # Not earlier: a start that is refused must leave the configuration of the run that is there.
             accepted=lambda: _write_config(run_dir, loaded.text) if world.is_main else None,
+            watchdog=watchdog,
         )
 
 

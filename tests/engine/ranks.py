@@ -13,7 +13,7 @@ class Ranks:
 
     def __init__(self, world_size=2, *, timeout_s=60):
         context = multiprocessing.get_context("spawn")
-        port = _free_port()
+        port = free_port()
         self._pipes, self._processes = [], []
         for rank in range(world_size):
             here, there = context.Pipe()
@@ -57,7 +57,7 @@ def environment(rank, world_size, port):
     }
 
 
-def _free_port():
+def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]

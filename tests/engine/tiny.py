@@ -95,7 +95,19 @@ class TinyLoader:
             step += 1
 
 
-def run_tiny(run_dir, *, world=None, stop=None, method=None, loader=None, optim=None, seed=1, pause_s=0.0, **options):
+def run_tiny(
+    run_dir,
+    *,
+    world=None,
+    stop=None,
+    method=None,
+    loader=None,
+    optim=None,
+    seed=1,
+    pause_s=0.0,
+    watchdog=None,
+    **options,
+):
     """Train the tiny method for 24 steps unless told otherwise: the outcome and the method."""
     world = world or World()
     method = method or TinyMethod()
@@ -111,5 +123,6 @@ def run_tiny(run_dir, *, world=None, stop=None, method=None, loader=None, optim=
         world=world,
         stop=stop or StopFlag(world),
         facts=RunFacts(seed, options["global_batch"], "digest"),
+        watchdog=watchdog,
     )
     return outcome, method

@@ -22,9 +22,11 @@ STEPS = 200
 
 @dataclass
 class Cluster:
-    """The sandbox, and the environment of a login node."""
+    """The sandbox, the environment of a login node, and whether there are links between the nodes that can be cut."""
 
     environ: dict
+    folder: Path
+    netns: bool
     jobs: list = field(default_factory=list)
 
     def run(self, *words, check=True):
@@ -37,6 +39,18 @@ class Cluster:
 
     def intravid(self, *words, check=True):
         return self.run(sys.executable, "-m", "launch", *words, check=check)
+
+    def sandbox(self, command, node):
+        """Do something to a node."""
+        self.run(SANDBOX, command, node, "--dir", self.folder)
+
+    def start_on(self, node, words, environ):
+        """A command on a node, outside of SLURM, with more in its environment: its process."""
+        more = [f"{name}={value}" for name, value in environ.items()]
+        return subprocess.Popen(
+            [SANDBOX, "exec", node, "--dir", self.folder, "--", "env", *more, *map(str, words)],
+            cwd=ROOT, env=self.environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
 
     def submit(self, run, shards, *words):
         """Submit a small pretraining on two nodes: the job."""
@@ -111,7 +125,7 @@ def cluster():
     lines = subprocess.run(["bash", "-c", f"{up.stdout}\nenv"], capture_output=True, text=True, check=True).stdout
     wanted = ("SLURM_", "GLOO_", "NCCL_")
     environ |= dict(line.split("=", 1) for line in lines.splitlines() if line.startswith(wanted))
-    yield Cluster(environ)
+    yield Cluster(environ, folder, netns="mode netns" in up.stderr)
     subprocess.run([str(SANDBOX), "down", "--dir", str(folder)], capture_output=True, timeout=120, check=True)
 
 
