@@ -60,6 +60,8 @@ class DualVar(Method):
         coherent_weight: of temporal coherence.
         queue_size: K, keys in each of MoCo's queues; the release's code has 2,048, its script 16,384.
         momentum: share of the old value in MoCo's key network.
+        mean: subtracted from clips in [0, 1], per channel.
+        std: divided by, likewise.
         one_batch: encode the shuffled clips together with the others instead of apart, which changes what batch norms
             see.
         legacy_rank_clip: largest margin that ranking learns from; 5 in the release's models on SimCLR.
@@ -89,6 +91,8 @@ class DualVar(Method):
         coherent_weight: float = 1.0,
         queue_size: int = 16384,
         momentum: float = 0.999,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
         one_batch: bool = False,
         legacy_rank_clip: float | None = None,
         legacy_gather: bool = False,
@@ -113,6 +117,7 @@ class DualVar(Method):
         self.backbone, self.framework, self.clip = backbone, framework, clip
         self.scales = {"clip": temperature, "coherent": coherent_temperature, "rank_first": theta, "rank_third": theta}
         self.rank_weight, self.coherent_weight = rank_weight, coherent_weight
+        self.mean, self.std = mean, std
         self.one_batch, self.legacy_rank_clip, self.legacy_gather = one_batch, legacy_rank_clip, legacy_gather
         self.heads = _heads(backbone.out_dim, dim, 0 if mode == "clip" else clip.num_segments, segment_dim)
         self.keys = self._first_keys(queue_size, momentum, seed) if framework == "moco" else None
@@ -133,13 +138,13 @@ class DualVar(Method):
 
     @property
     def clip_format(self) -> ClipFormat:
-        """Clips normalised by ImageNet's statistics: three with ranking, otherwise two."""
+        """Three clips with ranking, otherwise two."""
         return ClipFormat(
             3 if self.is_ranked else 2,
             self.clip.num_frames,
             self.clip.size,
-            mean=IMAGENET_MEAN,
-            std=IMAGENET_STD,
+            mean=self.mean,
+            std=self.std,
             operations=self.clip.operations,
         )
 

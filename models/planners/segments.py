@@ -36,6 +36,8 @@ class SegmentPlanner:
         area: None; or instead of `resize` a square whose area is uniform in this range of shares of the largest.
         turn: whether each clip is turned by a number of quarter turns, all four equally likely.
         num_segments: S.
+        inside: clips lie inside of videos that are long enough; otherwise any frame may be a clip's centre, and clips
+            stand still where they reach over an end, as published.
         reverse: probability that all clips of a sample run backwards.
         first: augmentation of the first clip.
         others: of the second and third.
@@ -48,6 +50,7 @@ class SegmentPlanner:
     area: tuple[float, float] | None = None
     turn: bool = False
     num_segments: int = 2
+    inside: bool = False
     reverse: float = 0.5
     first: Augmentation = FIRST_AUGMENTATION
     others: Augmentation = FULL_AUGMENTATION
@@ -66,7 +69,7 @@ class SegmentPlanner:
     def __call__(self, rng: np.random.Generator, record: VideoRecord) -> SamplePlan:
         """Draw one sample."""
         one, two, backwards = rng.random(3).tolist()
-        first, second = (self._frames(int(place * record.num_frames), record) for place in (one, two))
+        first, second = (self._frames(place, record) for place in (one, two))
         if backwards < self.reverse:
             first, second = first[::-1], second[::-1]
         clips = (
@@ -76,7 +79,11 @@ class SegmentPlanner:
         )
         return SamplePlan(clips, {"segment_order": rng.permutation(self.num_segments).astype(np.int64)})
 
-    def _frames(self, centre: int, record: VideoRecord) -> tuple[int, ...]:
+    def _frames(self, place: float, record: VideoRecord) -> tuple[int, ...]:
+        """Of a clip at a place in [0, 1) of all places of its centre."""
+        before = self.num_frames // 2 * self.stride
+        room = record.num_frames - (self.num_frames - 1) * self.stride
+        centre = before + int(place * room) if self.inside and room > 0 else int(place * record.num_frames)
         return centred_frames(
             centre, num_frames=self.num_frames, stride=self.stride, video_frames=record.num_frames
         )  # fmt: skip

@@ -43,6 +43,20 @@ def test_clips_of_short_videos_repeat_their_ends() -> None:
             assert list(clip.frames) == sorted(clip.frames)
 
 
+@pytest.mark.parametrize(("num_frames", "stride"), [(8, 3), (7, 2), (16, 4)])
+def test_clips_may_be_kept_inside_of_videos_that_are_long_enough(num_frames, stride) -> None:
+    video = VideoRecord("v", 0, "train", "jpeg", 64, 25.0, 128, 171)
+    planner = SegmentPlanner(num_frames=num_frames, stride=stride, num_segments=1, inside=True, reverse=0.0)
+    starts = []
+    for plan in plans(planner, 500, video):
+        for clip in plan.clips[:2]:
+            starts.append(clip.frames[0])
+            assert np.diff(clip.frames).tolist() == [stride] * (num_frames - 1)
+    assert set(starts) == set(range(64 - (num_frames - 1) * stride))
+    short = VideoRecord("short", 0, "train", "jpeg", 5, 25.0, 128, 171)
+    assert all(max(clip.frames) < 5 for plan in plans(planner, 20, short) for clip in plan.clips)
+
+
 def test_every_order_of_segments_is_equally_likely() -> None:
     drawn = [tuple(plan.targets["segment_order"].tolist()) for plan in plans(SegmentPlanner(num_segments=4), 4800)]
     counts = [drawn.count(order) for order in permutations(range(4))]
