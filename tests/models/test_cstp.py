@@ -37,9 +37,10 @@ class Plain(Backbone):
         return self.conv, nn.ReLU()
 
 
-def build(backbone=None, **settings):
+def build(*, width=0, **settings):
+    """The method with the same weights every time, on R3D of a width or on `Plain`."""
     torch.manual_seed(0)
-    return CSTP(DatasetFacts(9), backbone or Plain(), **(SMALL | settings))
+    return CSTP(DatasetFacts(9), R3D(width=width) if width else Plain(), **(SMALL | settings))
 
 
 def make_batch(size=4, frames=4, side=8, seed=0):
@@ -114,7 +115,7 @@ def test_any_tasks_train_alone_or_together_and_the_others_leave_nothing_behind(c
 
 
 def test_plans_of_the_planner_are_what_the_losses_ask_for():
-    method = build(backbone=R3D(width=2), clip=OverlapPlanner(size=16))
+    method = build(width=2, clip=OverlapPlanner(size=16))
     video = VideoRecord("v", 0, "train", "jpeg", 300, 25.0, 240, 320)
     plans = [method.planner()(sample_rng(0, 0, index), video) for index in range(6)]
     for plan in plans:
@@ -128,7 +129,7 @@ def test_plans_of_the_planner_are_what_the_losses_ask_for():
 
 
 def test_batch_norms_see_one_clip_of_each_video_at_a_time():
-    method = build(backbone=R3D(width=2))
+    method = build(width=2)
     method(make_batch(frames=8, side=16))
     norms = [module for module in method.backbone.modules() if isinstance(module, nn.BatchNorm3d)]
     assert {int(norm.num_batches_tracked) for norm in norms} == {2}
@@ -152,19 +153,19 @@ def test_the_target_starts_as_a_copy_follows_slowly_and_is_kept_in_checkpoints()
 
 
 def test_the_releases_first_weights_have_scales_around_zero_and_a_target_of_its_own():
-    method = build(backbone=R3D(width=4), legacy_init=True, momentum=0.5)
+    method = build(width=4, legacy_init=True, momentum=0.5)
     for network in (method.backbone, method.target_backbone.network, method.predictor, method.heads["spatial"]):
         scales = torch.cat([m.weight for m in network.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm3d)])
         assert (scales < 0).any()
         assert (scales > 0).any()
     assert method.target_backbone.distance(method.backbone) > 0.1
-    ours = build(backbone=R3D(width=4))
+    ours = build(width=4)
     assert ours.target_backbone.distance(ours.backbone) == 0
     assert all((m.weight == 1).all() for m in ours.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm3d))
 
 
 def test_tasks_are_learned_on_one_batch():
-    method = build(backbone=R3D(width=4))
+    method = build(width=4)
     batch = make_batch(size=8, frames=8, side=16)
     optimizer = torch.optim.Adam([one for one in method.parameters() if one.requires_grad], lr=0.003)
     history = []
@@ -181,14 +182,14 @@ def test_tasks_are_learned_on_one_batch():
 
 
 def test_bfloat16_stays_near_float32():
-    exact, rough = (build(backbone=R3D(width=4)) for _ in range(2))
-    batch = make_batch(size=16, frames=8, side=16)  # batch norms over a few numbers would blow roundings up
+    exact, rough = (build(width=4) for _ in range(2))
+    batch = make_batch(size=16, frames=8, side=16)
     expected = exact(batch).losses
     with torch.autocast("cpu", dtype=torch.bfloat16):
         losses = rough(batch).losses
     for name, value in expected.items():
         assert losses[name].dtype == torch.float32
-        assert losses[name].item() == pytest.approx(value.item(), rel=0.05)
+        assert losses[name].item() == pytest.approx(value.item(), rel=0.02)
 
 
 @pytest.mark.parametrize(

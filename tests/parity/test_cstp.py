@@ -12,9 +12,11 @@ from torch import nn
 from engine.schedule import ScheduleConfig, build_schedule
 from launch.config import load_run
 from models.backbones import c3d, r21d
-from models.heads.embedding import MLPHead
+from models.heads.embedding import MLPHead, unit_length
 from models.heads.layouts import HEADS, original_names
 from models.losses.byol import symmetric_regression
+from models.losses.cross_view_nce import softmax_nce
+from models.losses.nt_xent import nt_xent_logits
 from models.method import DatasetFacts
 from models.methods.cstp import CSTP
 from models.momentum import MomentumNetwork
@@ -147,6 +149,24 @@ def test_the_target_follows_as_in_the_release(path):
         target.follow(online)
         torch.testing.assert_close(target.network[0].weight.detach(), expected, rtol=1e-6, atol=1e-7)
         assert torch.equal(target.network[1].running_mean, statistics), "it follows parameters alone"
+
+
+@pytest.mark.parametrize("path", MISC, ids=name)
+def test_its_unused_contrast_is_ours_within_a_rank_and_over_all(path):
+    z = {key: torch.from_numpy(np.asarray(value)) for key, value in load(path).items() if key.startswith("ntx_")}
+    z_i = z["ntx_zi"].clone().requires_grad_()
+    views = unit_length(torch.stack([z["ntx_zj"], z_i], dim=1))
+    temperature, ranks = float(z["ntx_T"]), int(z["ntx_world"])
+    whole = softmax_nce(nt_xent_logits(views, temperature))
+    assert whole.item() == pytest.approx(float(z["ntx_loss"]), rel=1e-5)
+    places = [slice(start, start + len(views) // ranks) for start in range(0, len(views), len(views) // ranks)]
+    # As published each rank knew its own rows only; with the gathered ones the mean over ranks is the whole loss.
+    apart = [softmax_nce(nt_xent_logits(views[place], temperature)).item() for place in places]
+    assert apart == pytest.approx(z["ntx_local_per_rank"].tolist(), rel=1e-5)
+    together = torch.stack([softmax_nce(nt_xent_logits(views, temperature, place)) for place in places]).mean()
+    assert together.item() == pytest.approx(float(z["ntx_global"]), rel=1e-5)
+    together.backward()
+    torch.testing.assert_close(z_i.grad, z["ntx_grad_zi"], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("path", MISC, ids=name)
