@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from data_process.errors import InputError
 from models.gather import gather_rows
 
 
@@ -53,13 +54,13 @@ class FeatureQueue(nn.Module):
         """Overwrite the oldest rows by the features (b, D) of all ranks, in rank order; their places (W * b,) int64.
 
         Raises:
-            ValueError: for more features than the queue has rows, which would partly overwrite each other.
+            InputError: for more features than the queue has rows, which would partly overwrite each other.
         """
         features = gather_rows(features).to(self.rows.dtype)
         if len(features) > len(self.rows):
-            raise ValueError(
-                f"{len(features)} features of a global batch do not fit a queue of {len(self.rows)} rows; give it at "
-                "least as many"
+            raise InputError(
+                f"{len(features)} features of a global batch do not fit a queue of {len(self.rows)} rows; give the "
+                "method's queue at least as many, or lower train.global_batch"
             )
         places = (self.pointer + torch.arange(len(features), device=self.rows.device)) % len(self.rows)
         self.rows[places] = features

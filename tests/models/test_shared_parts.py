@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from data_process.errors import InputError
 from models.gather import gather_rows, gather_with_gradient, gather_with_own_gradient, own_rows
 from models.momentum import MomentumNetwork
 from models.queue import FeatureQueue
@@ -114,7 +115,7 @@ def test_first_rows_are_as_the_releases_draw_them_and_snapshots_stay():
     before = mine.snapshot()
     mine.push(features(3).float())
     assert not torch.equal(mine.rows, before)
-    with pytest.raises(ValueError, match="8 features of a global batch do not fit a queue of 7 rows"):
+    with pytest.raises(InputError, match="8 features of a global batch do not fit a queue of 7 rows"):
         mine.push(features(8))
 
 
