@@ -37,7 +37,8 @@ class BatchContrast(InterIntraContrast):
 
     def forward(self, backbone: Backbone, clips: Mapping[str, Tensor], batch: ViewBatch) -> MethodOutput:
         """Both view losses, with half the weight each: together they are SimCLR's mean over all clips."""
-        features = {name: backbone.pooled(clip) for name, clip in clips.items()}
+        names = (*VIEWS, "intra") if "intra" in clips else VIEWS
+        features = {name: backbone.pooled(clips[name]) for name in names}
         gathered = gather_with_gradient(torch.stack([self.projector(one) for one in features.values()], dim=1))
         own = own_rows(gathered)
         with torch.autocast(gathered.device.type, enabled=False):

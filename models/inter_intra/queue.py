@@ -58,7 +58,7 @@ class QueueContrast(InterIntraContrast):
 
     def forward(self, backbone: Backbone, clips: Mapping[str, Tensor], batch: ViewBatch) -> MethodOutput:
         """Both view losses; keys wait for `after_step` to reach the queues."""
-        keys = {name: self.shuffling(self.keys, clip) for name, clip in clips.items()}
+        keys = {name: self.shuffling(self.keys, clips[name]) for name in self.queues}
         features = {name: backbone.pooled(clips[name]) for name in VIEWS}
         logits = {}
         for name, feature in features.items():

@@ -13,7 +13,7 @@ from torch import Tensor
 from models.backbone import Backbone
 from models.inter_intra.bank import BankContrast
 from models.inter_intra.batch import BatchContrast
-from models.inter_intra.contrast import InterIntraContrast
+from models.inter_intra.contrast import VIEWS, InterIntraContrast
 from models.inter_intra.queue import QueueContrast
 from models.method import DatasetFacts, Method, MethodOutput
 from models.planners.single_clip import BankPlanner, ClipDraw, IntraNegative
@@ -115,10 +115,8 @@ class IIC(Method):
     def forward(self, batch: ViewBatch) -> MethodOutput:
         """Both view losses."""
         first, *flow = batch.clips
-        clips = {"view1": first, **self.derived(batch)}
-        if flow:
-            clips["view2"] = flow[0]
-        return self.contrast(self.backbone, clips, batch)
+        given = dict(zip(VIEWS, (first, *flow), strict=False))
+        return self.contrast(self.backbone, given | self.derived(batch), batch)
 
     def derived(self, batch: ViewBatch) -> dict[str, Tensor]:
         """The residual view, and the clip whose order is destroyed."""

@@ -10,6 +10,7 @@ from launch.config import load_run
 CONFIGS = Path(__file__).parents[2] / "configs"
 PRETRAIN = sorted((CONFIGS / "pretrain").glob("*.yaml"))
 SMOKE = sorted((CONFIGS / "smoke").glob("*.yaml"))
+DEMO = sorted((CONFIGS / "demo").glob("*.yaml"))
 
 LARGEST = {"width": 4, "num_frames": 8, "size": 32}
 """Of settings by name; all other whole numbers of a method end at `ANY`: rows of banks and queues, widths of heads."""

@@ -9,7 +9,7 @@ from engine.checkpoint import latest_checkpoint, read_checkpoint
 from engine.log import read_log
 from launch import cli
 from launch.config import load_run
-from tests.launch.recipes import PRETRAIN, SMOKE, reduced
+from tests.launch.recipes import DEMO, PRETRAIN, SMOKE, reduced
 from tests.launch.runs import TORCHRUN, assert_same_run, complete, finish, start, stop_at
 
 STEPS = 40
@@ -19,7 +19,7 @@ def name(recipe):
     return f"{recipe.parent.name}/{recipe.stem}"
 
 
-@pytest.mark.parametrize("recipe", PRETRAIN + SMOKE, ids=name)
+@pytest.mark.parametrize("recipe", PRETRAIN + SMOKE + DEMO, ids=name)
 def test_two_steps_of_every_recipe_at_reduced_size_have_finite_losses(recipe, shards, flow_shards, tmp_path):
     path = reduced(recipe, run=tmp_path, shards=shards, flow=flow_shards)
     assert cli.main(["pretrain", str(path)]) == 0

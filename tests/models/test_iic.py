@@ -12,7 +12,7 @@ from models.backbones.r3d import R3D
 from models.losses.cross_view_nce import bank_logits, binary_nce, softmax_nce
 from models.memory_bank import MemoryBank
 from models.method import DatasetFacts
-from models.methods.iic import IIC
+from models.methods.iic import IIC, Framework
 from models.planners.single_clip import ClipDraw, IntraNegative, moved_quadrants, swapped_chunks
 from models.views import blurred, reorder_quadrants, repeat_frame, residual
 from pipelines.batch import ViewBatch
@@ -120,6 +120,16 @@ def test_the_second_view_may_be_stored_flow(component):
     torch.testing.assert_close(stored, torch.nn.functional.normalize(mixed, dim=1), rtol=1e-4, atol=1e-5)
     other = method(replace(batch, clips=(batch.clips[0], 1 - flow))).losses
     assert other["view2"] != losses["view2"]
+
+
+@pytest.mark.parametrize("framework", get_args(Framework))
+def test_flow_takes_the_place_of_residual_frames(framework):
+    batch = _global_batch(3)
+    residuals = _build(framework=framework)(batch)
+    clips = batch.clips[0]
+    flow = _build(framework=framework, second_view="flow-v")(replace(batch, clips=(clips, residual(clips))))
+    assert flow.losses == residuals.losses
+    assert flow.metrics == residuals.metrics
 
 
 def test_bfloat16_stays_near_float32():
