@@ -29,7 +29,7 @@ def parts(monkeypatch):
     monkeypatch.setattr(
         demo_module, "latest_checkpoint", lambda run: run / f"step-{state.get('reached', state['steps'][-1]):09d}.pt"
     )
-    monkeypatch.setattr(demo_module, "_judge", lambda run: state.get("rows", GOOD))
+    monkeypatch.setattr(demo_module, "judge", lambda run: state.get("rows", GOOD))
     return ran, state
 
 
