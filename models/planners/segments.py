@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_process.records import VideoRecord
-from pipelines.draw import Augmentation, ColourJitter, centred_frames, random_area_box, random_resized_crop
-from pipelines.plan import Box, ClipPlan, SamplePlan
+from pipelines.draw import Augmentation, ColourJitter, centred_frames, random_crop
+from pipelines.plan import ClipPlan, SamplePlan
 
 # 0.64 is the release's outer probability of 0.8 times the jitter's own 0.8.
 _COLOUR = ColourJitter(0.8, 0.8, 0.8, 0.2, probability=0.64, blur=0.5)
@@ -91,17 +91,17 @@ class SegmentPlanner:
     def _clip(
         self, rng: np.random.Generator, record: VideoRecord, frames: tuple[int, ...], augmentation: Augmentation
     ) -> ClipPlan:
-        box = self._box(rng, record)
+        box = random_crop(
+            rng,
+            area=self.area,
+            crop=self.size,
+            resized=self.resize,
+            height=record.height,
+            width=record.width,
+        )
         change = augmentation.draw(rng, self.num_frames)
         turns = int(rng.integers(0, 4)) if self.turn else 0
         return ClipPlan(frames, box, quarter_turns=turns, **change._asdict())
-
-    def _box(self, rng: np.random.Generator, record: VideoRecord) -> Box:
-        if self.area is not None:
-            return random_area_box(rng, height=record.height, width=record.width, area=self.area)
-        return random_resized_crop(
-            rng, crop=self.size, resized=self.resize, height=record.height, width=record.width
-        )  # fmt: skip
 
 
 @dataclass(frozen=True)

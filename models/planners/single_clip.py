@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 
 from data_process.records import VideoRecord
-from pipelines.draw import ColourJitter, clip_frames, looped, random_area_box, random_resized_crop, random_start
-from pipelines.plan import Box, ClipPlan, SamplePlan
+from pipelines.draw import ColourJitter, clip_frames, looped, random_crop, random_start
+from pipelines.plan import ClipPlan, SamplePlan
 
 IntraNegative = Literal["repeat", "shuffle", "quadrants", "blur", "none"]
 """How a clip is made a negative of itself: its temporal order is destroyed, or its picture is."""
@@ -56,17 +56,17 @@ class ClipDraw:
         length = max(1, record.num_frames - self.drop_last_frame)
         start = random_start(rng, video_frames=length, num_frames=self.num_frames, stride=self.stride)
         frames = looped(clip_frames(start, num_frames=self.num_frames, stride=self.stride), length)
-        box = self._box(rng, record)
+        box = random_crop(
+            rng,
+            area=self.area,
+            crop=self.size,
+            resized=self.resize,
+            height=record.height,
+            width=record.width,
+        )
         flip, turns = rng.random() < self.flip, int(rng.integers(0, 4)) if self.turn else 0
         return ClipPlan(
             frames, box, flip=bool(flip), quarter_turns=turns, photometric=self.colour.draw_clip(rng, self.num_frames)
-        )  # fmt: skip
-
-    def _box(self, rng: np.random.Generator, record: VideoRecord) -> Box:
-        if self.area is not None:
-            return random_area_box(rng, height=record.height, width=record.width, area=self.area)
-        return random_resized_crop(
-            rng, crop=self.size, resized=self.resize, height=record.height, width=record.width
         )  # fmt: skip
 
 

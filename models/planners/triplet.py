@@ -12,12 +12,11 @@ from pipelines.draw import (
     Augmentation,
     ColourJitter,
     TripletStarts,
-    random_area_box,
-    random_resized_crop,
+    random_crop,
     restarted,
     short_side_size,
 )
-from pipelines.plan import Box, ClipPlan, SamplePlan
+from pipelines.plan import ClipPlan, SamplePlan
 
 Part = Literal["anchor", "positive", "negative"]
 """A clip of a triplet."""
@@ -94,15 +93,16 @@ class TripletPlanner:
         return restarted(start, num_frames=self.num_frames, stride=self.stride, video_frames=record.num_frames)
 
     def _clip(self, rng: np.random.Generator, record: VideoRecord, frames: tuple[int, ...], turns: int) -> ClipPlan:
-        box = self._box(rng, record)
+        box = random_crop(
+            rng,
+            area=self.area,
+            crop=self.size,
+            resized=short_side_size(record.height, record.width, self.short_side),
+            height=record.height,
+            width=record.width,
+        )
         change = self.augmentation.draw(rng, self.num_frames)
         return ClipPlan(frames, box, quarter_turns=turns, **change._asdict())
-
-    def _box(self, rng: np.random.Generator, record: VideoRecord) -> Box:
-        if self.area is not None:
-            return random_area_box(rng, height=record.height, width=record.width, area=self.area)
-        resized = short_side_size(record.height, record.width, self.short_side)
-        return random_resized_crop(rng, crop=self.size, resized=resized, height=record.height, width=record.width)
 
 
 @dataclass(frozen=True)

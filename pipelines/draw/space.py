@@ -53,6 +53,21 @@ def random_area_box(rng: np.random.Generator, *, height: int, width: int, area: 
     return Box(int(rng.integers(0, height - side + 1)), int(rng.integers(0, width - side + 1)), side, side)
 
 
+def random_crop(
+    rng: np.random.Generator,
+    *,
+    area: tuple[float, float] | None,
+    crop: int,
+    resized: tuple[int, int],
+    height: int,
+    width: int,
+) -> Box:
+    """`random_area_box` where a range of areas is given, otherwise `random_resized_crop`."""
+    if area is not None:
+        return random_area_box(rng, height=height, width=width, area=area)
+    return random_resized_crop(rng, crop=crop, resized=resized, height=height, width=width)
+
+
 _ATTEMPTS = 20
 
 
