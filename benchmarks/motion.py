@@ -1,7 +1,7 @@
 """What the methods learn on the motion set of `intravid synth`, beside a random network and a single frame.
 
-Every recipe of configs/motion is trained once for each seed, which draws the videos, the first weights and the batches;
-no setting was chosen with these seeds. Runs are spread over the cores, one thread each. kNN and linear probe are
+Every recipe of configs/motion is trained once for each seed, which draws the videos, the first weights and the batches.
+Runs are spread over the cores, one thread each. kNN and linear probe are
 accuracies in per cent on the test videos (chance 12.5), "one frame" is the kNN accuracy of one repeated frame, averaged
 over six frame numbers. A folder that is given keeps videos and runs, and a second start goes on with what is missing.
 """

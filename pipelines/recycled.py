@@ -13,8 +13,8 @@ from torch import Tensor
 class RecycledMemory:
     """Gives tensors whose memory is used again once nobody holds them or a view of them.
 
-    Fresh memory comes from the system page by page, at each page's first touch; writing a batch to it takes five times
-    as long as writing it to pages that are there.
+    Fresh memory comes from the system page by page, at each page's first touch; writing a batch to it took two to
+    six times as long as writing it to pages that are there.
     """
 
     def __init__(self) -> None:
