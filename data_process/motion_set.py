@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -159,12 +159,9 @@ def _write_all(out: Path, config: MotionSetConfig, items: list[MotionVideo], job
     pool = ThreadPoolExecutor(jobs, thread_name_prefix="synth")
     with show_progress("synth", len(config.items), unit="videos", done=done) as progress:
         try:
-            waiting = {pool.submit(_write_video, out, config, item) for item in items}
-            while waiting:
-                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for video in finished:
-                    video.result()
-                    progress.advance()
+            for video in as_completed([pool.submit(_write_video, out, config, item) for item in items]):
+                video.result()
+                progress.advance()
         finally:
             pool.shutdown(cancel_futures=True)
 
