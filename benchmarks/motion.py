@@ -28,6 +28,7 @@ from data_process.build_stop import stops_at_safe_points
 from data_process.cores import available_cores
 from data_process.errors import RunError
 from data_process.motion_set import MotionSetConfig, write_motion_set
+from data_process.motion_world import LEVELS
 from data_process.progress import show_progress
 from data_process.shards import ShardSet
 from data_process.source import SourceRequest
@@ -116,15 +117,15 @@ def _compare(given: argparse.Namespace, folder: Path) -> int:
             progress.advance(1)
     rows = summary({row: [_read(job) for job in jobs if job.row == row] for row in variants})
     setting = (
-        f"{given.videos} training and {given.test_videos} test videos of eight motions, generator seeds "
-        f"{', '.join(map(str, given.seeds))}; means, and standard deviations of gains over seeds"
+        f"{given.videos} training and {given.test_videos} test videos of eight motions, level {given.level}, "
+        f"generator seeds {', '.join(map(str, given.seeds))}; means, and standard deviations of gains over seeds"
     )
     Scoreboard("motion", setting, _COLUMNS, rows, goals(rows)).publish(given.json)
     return 0
 
 
 def _make_shards(folder: Path, seed: int, given: argparse.Namespace) -> None:
-    config = MotionSetConfig(videos=given.videos, test_videos=given.test_videos, seed=seed)
+    config = MotionSetConfig(videos=given.videos, test_videos=given.test_videos, seed=seed, level=given.level)
     write_motion_set(folder / "videos", config)
     build("folder", SourceRequest(folder / "videos"), folder / "shards", BuildConfig())
     ids = [record.id for record in ShardSet(folder / "shards", split="train")]
@@ -221,6 +222,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ablations", action="store_true", help="also what the papers leave out, one thing at a time")
     parser.add_argument("--videos", type=positive, default=640, help="to train on (640; IIC takes 400 of them)")
     parser.add_argument("--test-videos", type=positive, default=400, help="to judge on (400)")
+    parser.add_argument("--level", choices=list(LEVELS), default="plain", help="of the motion set (plain)")
     parser.add_argument("--jobs", type=positive, default=available_cores(), help="runs side by side (one a core)")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings for all runs")
     parser.add_argument("--folder", type=Path, help="for videos and runs (a temporary one)")

@@ -32,7 +32,7 @@ class MotionSetConfig:
         videos: videos for training; video i is of class i mod 8.
         test_videos: videos for testing, likewise.
         seed: of all random draws.
-        level: ``default``, ``medium`` or ``hard``, see `data_process.motion_world.LEVELS`.
+        level: ``plain``, ``default``, ``medium`` or ``hard``, see `data_process.motion_world.LEVELS`.
         size: height and width, pixels; even, at least 32. All lengths grow with it.
         frames: of every video, at 25 a second.
     """

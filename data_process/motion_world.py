@@ -28,6 +28,7 @@ class Level:
         own_shapes: each sprite has its own shape and texture, instead of one for the video.
         palettes: number of palettes; 0 draws a new one for each video.
         patterns: number of background patterns; 0 draws a new one for each video.
+        shift: whether each video's background starts somewhere else on the torus.
         colours: luminance ranges, grey levels: ground, second ground, sprite, second sprite colour.
         tint: largest colour offset in one channel before its luminance is taken out, grey levels.
         width: share of the full range of each motion parameter that is used.
@@ -42,6 +43,7 @@ class Level:
     own_shapes: bool = False
     palettes: int = 6
     patterns: int = 4
+    shift: bool = True
     colours: tuple[tuple[float, float], ...] = ((25, 75), (60, 120), (190, 240), (110, 150))
     tint: float = 45.0
     width: float = 0.3
@@ -53,6 +55,7 @@ class Level:
 
 
 LEVELS = {
+    "plain": Level(palettes=1, patterns=1, shift=False),
     "default": Level(),
     "medium": Level(own_shapes=True, palettes=0, patterns=0, width=1.0),
     "hard": Level(
@@ -69,7 +72,8 @@ LEVELS = {
         flicker=0.015,
     ),
 }
-"""Level by name. Networks were seen to learn default and (with labels) medium; nothing is claimed for hard."""
+"""Level by name. At plain, videos share their colours and their ground, so that little but motion tells one from
+another. Networks were seen to learn plain, default and (with labels) medium; nothing is claimed for hard."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,7 @@ def draw_look(rng: np.random.Generator, level: Level, *, size: int) -> Look:
     return Look(
         palette=palette,
         waves=waves,
-        shift=rng.random(2),
+        shift=rng.random(2) * level.shift,
         shapes=tuple(SHAPES[shape] for shape in kinds[:, 0]),
         textures=tuple(TEXTURES[texture] for texture in kinds[:, 1]),
         drift=speed * np.array([np.cos(direction), np.sin(direction)]),
