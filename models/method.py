@@ -64,6 +64,11 @@ class Method(nn.Module, ABC):
     def forward(self, batch: ViewBatch) -> MethodOutput:
         """Losses and metrics of one rank's part of the batch."""
 
+    @property
+    def mixes_samples(self) -> bool:
+        """Whether what `derived` makes of a sample depends on other samples of the global batch."""
+        return False
+
     def derived(self, batch: ViewBatch) -> Mapping[str, Tensor]:
         """Clips (B, C, T, H, W) that `forward` makes of a batch's before it encodes them, by name; for pictures too."""
         return {}
