@@ -86,7 +86,9 @@ def _run(loaded: LoadedRun, world: World, stop: StopFlag, watchdog: Watchdog, sh
     # A copy to a local disk (data.stage) takes each machine as long as it takes.
     videos = world.finish_together(config.data.open)
     flow = config.data.open_flow(videos)
-    method = loaded.build_method(DatasetFacts(len(videos), len(videos.classes)))
+    # Data that do not fill a batch are refused by the loader, with more to say.
+    num_steps = config.train.num_steps(max(1, len(videos) // config.train.global_batch))
+    method = loaded.build_method(DatasetFacts(len(videos), len(videos.classes), num_steps))
     with build_loader(
         videos,
         method.planner(),

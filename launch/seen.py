@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 from data_process.decoding import decode
 from data_process.errors import InputError
 from launch.config import LoadedRun
-from models.method import DatasetFacts, Method
+from models.method import DatasetFacts
 from pipelines.batch import ViewBatch
 from pipelines.host import HostExecutor
 from pipelines.paired import PairedFlow
@@ -46,38 +47,54 @@ def draw_seen(
     flow = loaded.config.data.open_flow(videos)
     method = loaded.build_method(DatasetFacts(len(videos), len(videos.classes)))
     train, clip_format = loaded.config.train, method.clip_format
-    source = ClipSource(
+    source = partial(
+        ClipSource,
         videos,
         method.planner(),
         clip_format,
         seed=train.seed,
         global_batch=train.global_batch,
-        rank=rank,
-        world_size=ranks,
         flow=PairedFlow(*flow) if flow else None,
     )
-    batch = source(step, most=samples)
+    batch = source(rank=rank, world_size=ranks)(step, most=samples)
     part = f", rank {rank} of {ranks}" if ranks > 1 else ""
     title = (
         f"{type(method).__name__}, step {step}{part}, seed {train.seed}: "
         f"{len(batch.index)} of {train.global_batch // ranks} samples"
     )
-    sheet = _sheet(title, batch, clip_format.of_frames, layout, method)
+    clips = _executed(batch, clip_format.of_frames)
+    if method.mixes_samples:
+        everyone = source(rank=0, world_size=1)(step)
+        derived = method.derived(_view_batch(everyone, _executed(everyone, clip_format.of_frames)))
+        first = rank * (train.global_batch // ranks)
+        derived = {name: made[first : first + len(batch.index)] for name, made in derived.items()}
+    else:
+        derived = method.derived(_view_batch(batch, clips))
+    sheet = _sheet(title, batch, clips, clip_format.of_frames, layout, derived)
     if batch.flow is None:
         return sheet
-    return _below(sheet, _sheet(f"{title}: {clip_format.flow}", batch.flow, clip_format.of_flow, layout))
+    moving = _executed(batch.flow, clip_format.of_flow)
+    return _below(sheet, _sheet(f"{title}: {clip_format.flow}", batch.flow, moving, clip_format.of_flow, layout, {}))
 
 
-def _sheet(
-    title: str, batch: PlannedBatch, clip_format: ClipFormat, layout: PlanSheetLayout, method: Method | None = None
-) -> Image.Image:
+def _executed(batch: PlannedBatch, clip_format: ClipFormat) -> tuple[Tensor, ...]:
     executor = HostExecutor(clip_format, threads=2)
     try:
         ((_, clips),) = executor.run([batch])
     finally:
         executor.close()
+    return tuple(clips)
+
+
+def _sheet(
+    title: str,
+    batch: PlannedBatch,
+    clips: Sequence[Tensor],
+    clip_format: ClipFormat,
+    layout: PlanSheetLayout,
+    derived: Mapping[str, Tensor],
+) -> Image.Image:
     stored = [_first_frame(batch, number) for number in range(len(batch.index))]
-    derived = method.derived(_view_batch(batch, clips)) if method else {}
     return draw_plan_sheet(title, batch, clips, stored, clip_format, layout, derived=derived)
 
 

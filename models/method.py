@@ -15,15 +15,17 @@ from pipelines.plan import ClipFormat, Planner
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """What a method may know about the data that it is trained on.
+    """What a method may know about the data that it is trained on, and for how long.
 
     Attributes:
         num_samples: videos in the training split; sample indices run from 0 to num_samples - 1.
         num_classes: classes of the labels, 0 where unlabelled.
+        num_steps: of the run, for what changes over it; 0 where no run is planned.
     """
 
     num_samples: int
     num_classes: int = 0
+    num_steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,11 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def forward(self, batch: ViewBatch) -> MethodOutput:
         """Losses and metrics of one rank's part of the batch."""
+
+    @property
+    def mixes_samples(self) -> bool:
+        """Whether what `derived` makes of a sample depends on other samples of the global batch."""
+        return False
 
     def derived(self, batch: ViewBatch) -> Mapping[str, Tensor]:
         """Clips (B, C, T, H, W) that `forward` makes of a batch's before it encodes them, by name; for pictures too."""

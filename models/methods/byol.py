@@ -14,7 +14,7 @@ from models.heads.embedding import MLPHead, unit_length
 from models.losses.byol import symmetric_regression
 from models.method import DatasetFacts, Method, MethodOutput
 from models.metrics import feature_spread
-from models.momentum import MomentumNetwork
+from models.momentum import MomentumNetwork, MomentumSchedule, RisingMomentum
 from models.planners.single_clip import ClipDraw
 from models.planners.views import AUGMENTED_CLIP, ViewsPlanner
 from pipelines.batch import ViewBatch
@@ -22,10 +22,10 @@ from pipelines.plan import ClipFormat, Planner
 
 
 class BYOL(Method):
-    """BYOL; the defaults are those of the paper, for clips, but for the momentum, which does not rise to 1 here.
+    """BYOL; the defaults are those of the paper, for clips, but for the momentum, which rises to 1 only if asked to.
 
     Args:
-        facts: nothing of them is used.
+        facts: the length of the run, for a momentum that rises.
         backbone: encodes each view as a batch of its own.
         clip: how each view is drawn.
         same_frames: both views show the same frames; otherwise each has a time of its own.
@@ -33,6 +33,7 @@ class BYOL(Method):
         hidden_dim: width of the hidden layers of projector and predictor.
         batch_norm: normalise the hidden layers over the batch. Without it the method may collapse.
         momentum: share of the old target network in the new one.
+        momentum_schedule: constant; cosine lets it rise to 1 at the end of the run, as in the paper.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class BYOL(Method):
         hidden_dim: int = 4096,
         batch_norm: bool = True,
         momentum: float = 0.996,
+        momentum_schedule: MomentumSchedule = "constant",
     ) -> None:
         super().__init__()
         sizes = {"hidden_dim": hidden_dim, "batch_norm": batch_norm}
@@ -53,6 +55,8 @@ class BYOL(Method):
         self.projector = MLPHead(backbone.out_dim, projection_dim, **sizes)
         self.predictor = MLPHead(projection_dim, projection_dim, **sizes)
         self.target = MomentumNetwork(self._encoder(), momentum=momentum)
+        rises = momentum_schedule == "cosine"
+        self.rise = RisingMomentum(momentum, num_steps=facts.num_steps) if rises else None
         self.clip, self.same_frames = clip, same_frames
 
     @property
@@ -76,6 +80,8 @@ class BYOL(Method):
             "feature_spread": feature_spread(features[0]),
             "target_distance": self.target.distance(self._encoder()),
         }
+        if self.rise:
+            metrics["target_momentum"] = self.rise.value()
         return MethodOutput({"regression": loss}, metrics)
 
     def _encoder(self) -> Encoder:
@@ -84,7 +90,7 @@ class BYOL(Method):
     @torch.no_grad()
     def after_step(self) -> None:
         """Let the target network follow."""
-        self.target.follow(self._encoder())
+        self.target.follow(self._encoder(), self.rise.take() if self.rise else None)
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ from models.heads.embedding import MLPHead, unit_length
 from models.losses.byol import regression, symmetric_regression
 from models.method import DatasetFacts, Method, MethodOutput
 from models.metrics import feature_spread
-from models.momentum import MomentumNetwork
+from models.momentum import MomentumNetwork, MomentumSchedule, RisingMomentum
 from models.planners.overlap import OverlapPlanner
 from models.recall import RunningRecalls
 from pipelines.batch import ViewBatch
@@ -69,7 +69,7 @@ class CSTP(Method):
     a copy of the network that it follows, and scales of batch norms start at 1.
 
     Args:
-        facts: not used.
+        facts: the length of the run, for a momentum that rises.
         backbone: of both clips; the target is a second one.
         clip: how the pairs are drawn, augmented and labelled.
         weights: of the five losses.
@@ -77,6 +77,8 @@ class CSTP(Method):
         predictor_dim: hidden width of the predictor.
         mlp_heads: pretext heads of two layers with a batch norm; single layers otherwise (C3D, R3D, I3D).
         momentum: of the target.
+        momentum_schedule: constant, as in the release; cosine lets it rise to 1 at the end of the run, as in BYOL's
+            paper.
         normalize_features: scale features to length 1 in front of all heads (I3D).
         legacy_classes: give playback and rotation heads of two layers five outputs, of which one is never right.
         legacy_init: draw all first weights as the release does: scales of batch norms around 0, and a target that is
@@ -94,12 +96,13 @@ class CSTP(Method):
         predictor_dim: int = 4096,
         mlp_heads: bool = True,
         momentum: float = 0.996,
+        momentum_schedule: MomentumSchedule = "constant",
         normalize_features: bool = False,
         legacy_classes: bool = False,
         legacy_init: bool = False,
     ) -> None:
         super().__init__()
-        _check(weights, clip)
+        _check(weights, clip, momentum_schedule)
         self.clip, self.weights, self.normalize_features = clip, weights, normalize_features
         self.backbone = backbone
         width = backbone.out_dim
@@ -115,6 +118,8 @@ class CSTP(Method):
             self.predictor = _head(width, width, predictor_dim)
             self.target_backbone = MomentumNetwork(backbone, momentum=momentum)
             self.target_projector = MomentumNetwork(self.projector, momentum=momentum)
+        rises = momentum_schedule == "cosine"
+        self.rise = RisingMomentum(momentum, num_steps=facts.num_steps) if rises else None
         if legacy_init:
             draw_as("cstp", self)
             self._follow()  # the release follows in front of each forward pass, here behind each step: one more
@@ -178,6 +183,8 @@ class CSTP(Method):
             "negative_similarity": 1.0 - apart / 2.0,  # of another video; near the positive one all are alike
             "target_spread": feature_spread(targets[0]),
         }
+        if self.rise:
+            metrics["target_momentum"] = self.rise.value()
         return loss, metrics
 
     def _answers(self, name: str, features: tuple[Tensor, ...], batch: ViewBatch) -> tuple[Tensor, Tensor]:
@@ -201,16 +208,21 @@ class CSTP(Method):
 
     def after_step(self) -> None:
         """Let the target follow, and keep the counts of right answers of all ranks."""
-        self._follow()
+        self._follow(self.rise.take() if self.rise else None)
         self.recalls.keep()
 
-    def _follow(self) -> None:
+    def _follow(self, momentum: Tensor | None = None) -> None:
         if self.weights.byol:
-            self.target_backbone.follow(self.backbone)
-            self.target_projector.follow(self.projector)
+            self.target_backbone.follow(self.backbone, momentum)
+            self.target_projector.follow(self.projector, momentum)
 
 
-def _check(weights: TaskWeights, clip: OverlapPlanner) -> None:
+def _check(weights: TaskWeights, clip: OverlapPlanner, schedule: MomentumSchedule) -> None:
+    if schedule != "constant" and not weights.byol:
+        raise ValueError(
+            f"momentum_schedule {schedule} is about the target of BYOL, and weights.byol 0 leaves BYOL out; leave it "
+            "constant"
+        )
     if weights.rotation and not clip.turn:
         raise ValueError(
             "without turned clips (clip.turn false) no head can learn to tell turns; set weights.rotation 0"

@@ -37,8 +37,9 @@ class IIC(Method):
         framework: what views are compared with: bank, a stored feature of each video; moco, queues of keys of a slowly
             following network; simclr, all clips of the global batch.
         clip: how the clip is drawn.
-        second_view: residual frames; rgb (bank only: view 2 is view 1, the same features); or flow-u or flow-v, a
-            component of the stored optical flow of the same frames (`data.flow`).
+        second_view: residual frames; rgb, with bank view 1 itself (the same features, as in the release), with moco and
+            simclr the same frames cut and coloured once more; or flow-u or flow-v, a component of the stored optical
+            flow of the same frames (`data.flow`).
         intra_negative: repeat one frame; shuffle (swap two of four chunks of time); quadrants (of every frame in
             another order) or blur (5 x 5 pixels), which the release holds but cannot reach; or none (plain contrast).
         num_negatives: K; with moco the keys of each queue; not used by simclr.
@@ -103,19 +104,25 @@ class IIC(Method):
 
     @property
     def clip_format(self) -> ClipFormat:
-        """One clip in [0, 1], perhaps with its flow; the other views are made from it on the device."""
+        """One clip in [0, 1], perhaps with its flow, or two; the other views are made from it on the device."""
         flow = self.second_view if self.second_view in ("flow-u", "flow-v") else None
-        return ClipFormat(1, self.clip.num_frames, self.clip.size, operations=self.clip.operations, flow=flow)
+        return ClipFormat(
+            self._num_clips, self.clip.num_frames, self.clip.size, operations=self.clip.operations, flow=flow
+        )  # fmt: skip
+
+    @property
+    def _num_clips(self) -> int:
+        # On a bank the positive is what is remembered of the video; elsewhere it would be the very same clip.
+        return 2 if self.second_view == "rgb" and self.framework != "bank" else 1
 
     def planner(self) -> Planner:
-        """Draws the clip, for a bank K of its rows, and the intra-negative's frame or order."""
+        """Draws the clip or two of it, for a bank K of its rows, and the intra-negative's frame or order."""
         num_negatives = self.num_negatives if self.framework == "bank" else 0
-        return BankPlanner(self.clip, self.num_rows, num_negatives, self.intra_negative)
+        return BankPlanner(self.clip, self.num_rows, num_negatives, self.intra_negative, self._num_clips)
 
     def forward(self, batch: ViewBatch) -> MethodOutput:
         """Both view losses."""
-        first, *flow = batch.clips
-        given = dict(zip(VIEWS, (first, *flow), strict=False))
+        given = dict(zip(VIEWS, batch.clips, strict=False))
         return self.contrast(self.backbone, given | self.derived(batch), batch)
 
     def derived(self, batch: ViewBatch) -> dict[str, Tensor]:
@@ -151,10 +158,11 @@ def _check(
         raise ValueError(f"intra_negative quadrants needs an even size; {clip.size} pixels do not divide by 2")
     if num_negatives < 1:
         raise ValueError(f"num_negatives ({num_negatives}) must be at least 1: without any the loss is always 0")
-    if framework != "bank" and second_view == "rgb":
+    if framework != "bank" and second_view == "rgb" and not clip.varies:
         raise ValueError(
-            f"second_view rgb is view 1 itself, with framework {framework} the positive would be the same clip; "
-            "take residual, flow-u or flow-v, or framework bank"
+            f"second_view rgb on {framework} is the same frames cut and coloured once more, but clip has no room for "
+            f"another crop (resize {clip.resize}, size {clip.size}), and no flip, turn or colour: the positive would "
+            "be the same clip; give it some, or take residual, flow-u or flow-v"
         )
     if framework != "bank" and not softmax:
         raise ValueError(f"softmax false is a form of framework bank; {framework} has no such form")

@@ -10,6 +10,7 @@ B samples of this rank, K negatives, D features, N training videos.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -27,8 +28,9 @@ from models.memory_bank import MemoryBank
 from models.method import DatasetFacts, Method, MethodOutput
 from models.metrics import contrast_metrics, feature_spread
 from models.momentum_keys import MomentumKeys
+from models.orientation_naming import OrientationNaming
 from models.planners.triplet import TRIPLET, Part, PartialTriplet, TripletPlanner
-from models.views import blend_frame
+from models.triplet_changes import STRONG, TripletChanges
 from pipelines.batch import ViewBatch
 from pipelines.plan import ClipFormat, Planner
 
@@ -43,22 +45,30 @@ class VTDL(Method):
     Args:
         facts: number of videos, which is the number of bank rows.
         backbone: encodes all clips; another one, that follows it, the positives.
-        clip: how triplets are drawn; its `mix_strength` 0 switches temporal consistent augmentation off.
+        clip: how triplets are drawn and changed; its `mix_strength` 0 switches temporal consistent augmentation off.
         memory: queue or bank.
         num_negatives: K.
         temperature: T.
         dim: D.
         hidden_dim: width of a hidden layer between backbone and feature; None for none.
         same_video_negative: compare with another time of the same video; otherwise plain MoCo on one moment.
-        mixed_clip: anchor (as in the code) or positive (as in the abstract): which one a still frame is blended into.
+        mixed_clip: anchor (as in the code) or positive (as in the abstract): which one stills are blended into and a
+            window is cut from.
+        shuffled_clip: which frames `clip.shuffle` puts into another order: those of the negative, or those of the
+            positive for one negative more, the release's "strong negative" (of the queue alone).
+        orientation_weight: of naming how anchor and negative lie (`clip.orientations`), a linear layer on the
+            backbone's features; 0 leaves it out, and orientations are changes as others are.
         key_momentum: share of the old weights in those of the key encoder.
         bank_momentum: share of the old row in the new one, with a bank.
         softmax: cross-entropy over all columns; otherwise the NCE form, whose constant comes from the first global
             batch.
         ignore_own_keys: leave out queued keys of the sample's own video, which the release takes for negatives: with K
             near N half of all samples have one (metric ``queued_own``).
-        legacy_shared_weight: blend with one weight for the whole global batch, that of its first sample, as the release
-            does (methods/vtdl.md 2.6); otherwise every sample has its own.
+        legacy_shared_weight: the blending weights, and so the window and the order of frames, of the first sample of
+            the global batch are those of all, as the release draws one for a batch (methods/vtdl.md 2.6, 2.7).
+        legacy_reuse_mixed: blend other videos' stills in place from the first sample to the last, so that later ones
+            get stills that are mixed already (methods/vtdl.md 2.7).
+        legacy_orientations: 16 orientations whose turn overwrites the rest, so that 4 differ (methods/vtdl.md 9).
         legacy_constant: the NCE form with N counted in batches and its constant cut to an integer, as in the release
             (methods/vtdl.md 4, 10 no. 13).
         seed: of the first rows of queue or bank, and of the exchange of samples between ranks.
@@ -77,11 +87,15 @@ class VTDL(Method):
         hidden_dim: int | None = None,
         same_video_negative: bool = True,
         mixed_clip: Literal["anchor", "positive"] = "anchor",
+        shuffled_clip: Literal["negative", "positive"] = "negative",
+        orientation_weight: float = 0.0,
         key_momentum: float = 0.999,
         bank_momentum: float = 0.5,
         softmax: bool = True,
         ignore_own_keys: bool = False,
         legacy_shared_weight: bool = False,
+        legacy_reuse_mixed: bool = False,
+        legacy_orientations: bool = False,
         legacy_constant: bool = False,
         seed: int = 0,
     ) -> None:
@@ -97,14 +111,26 @@ class VTDL(Method):
             raise ValueError("legacy_constant is about the NCE form; switch softmax off, or leave it out")
         self.clip, self.temperature, self.softmax = clip, temperature, softmax
         self.num_videos, self.num_negatives = facts.num_samples, num_negatives
-        self.mixed_clip: Part = mixed_clip
-        self.ignore_own_keys = ignore_own_keys
-        self.legacy_shared_weight, self.legacy_constant = legacy_shared_weight, legacy_constant
+        self.ignore_own_keys, self.legacy_constant = ignore_own_keys, legacy_constant
         kept: dict[Part, bool] = {"anchor": True, "positive": memory == "queue", "negative": same_video_negative}
         self.parts: tuple[Part, ...] = tuple(part for part in TRIPLET if kept[part])
+        self.changes = TripletChanges(
+            clip,
+            self.parts,
+            mixed=mixed_clip,
+            shuffled=shuffled_clip,
+            shared_draws=legacy_shared_weight,
+            reuse_mixed=legacy_reuse_mixed,
+            overwritten=legacy_orientations,
+        )
 
         self.backbone = backbone
         self.head = MLPHead(backbone.out_dim, dim, hidden_dim=hidden_dim, normalize=True)
+        self.naming = (
+            OrientationNaming(backbone.out_dim, clip.orientations, weight=orientation_weight)
+            if orientation_weight
+            else None
+        )
         generator = torch.Generator().manual_seed(seed)
         self.keys, self.bank = None, None
         if memory == "queue":
@@ -142,34 +168,35 @@ class VTDL(Method):
     def forward(self, batch: ViewBatch) -> MethodOutput:
         """The contrast of anchors with all else; what is to be remembered waits for `after_step`."""
         clips = dict(zip(self.parts, batch.clips, strict=True)) | self.derived(batch)
-        encoder = self._encoder()
-        query = encoder(clips["anchor"])
+        features = {name: self.backbone.pooled(clips[name]) for name in ("anchor", "negative", STRONG) if name in clips}
+        others = {name: self.head(feature) for name, feature in features.items()}
+        query = others.pop("anchor")
         key = self.keys.encode(clips["positive"]) if self.keys else None
-        other = encoder(clips["negative"]) if "negative" in clips else None
         with torch.autocast(query.device.type, enabled=False):
             logits, metrics = self._compared(query, key, batch)
-            if other is not None:
+            for other in others.values():
                 logits = with_same_video(logits, query, other, temperature=self.temperature)
-            loss = self._loss(logits)
+            losses = {"contrast": self._loss(logits)}
+        if self.naming:
+            named = {part: view for view, part in enumerate(self.parts) if part in features}
+            places = [batch.targets["orientation"][:, view] for view in named.values()]
+            losses["orientation"], metrics["orientation_accuracy"] = self.naming([features[p] for p in named], places)
         self._pending = batch.index, query.detach() if key is None else key
-        metrics |= self._metrics(logits.detach(), query.detach(), key, None if other is None else other.detach())
-        return MethodOutput({"contrast": loss}, metrics)
+        metrics |= self._metrics(logits.detach(), query.detach(), key, others)
+        return MethodOutput(losses, metrics)
 
     def _encoder(self) -> Encoder:
         # Made anew: were it kept, the weights would stand in checkpoints under two names.
         return Encoder(self.backbone, self.head)
 
-    def derived(self, batch: ViewBatch) -> dict[Part, Tensor]:
-        """The clip that a still frame is blended into."""
-        if not self.clip.mix_strength:
-            return {}
-        return {self.mixed_clip: self._mixed(batch.clips[self.parts.index(self.mixed_clip)], batch)}
+    @property
+    def mixes_samples(self) -> bool:
+        """Where stills of other videos are blended in, or the first sample's draws are everybody's."""
+        return self.changes.is_batchwide
 
-    def _mixed(self, clips: Tensor, batch: ViewBatch) -> Tensor:
-        weight = batch.targets["mix_weight"]
-        if self.legacy_shared_weight:
-            weight = gather_rows(weight)[0]
-        return blend_frame(clips, batch.targets["mix_frame"], weight)
+    def derived(self, batch: ViewBatch) -> dict[str, Tensor]:
+        """The clips that are changed before they are encoded, or made of another."""
+        return self.changes(batch.clips, batch.targets)
 
     def _compared(self, query: Tensor, key: Tensor | None, batch: ViewBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits (B, 1 + K) of the memory, column 0 the positive; and metrics of them."""
@@ -200,15 +227,21 @@ class VTDL(Method):
                 )
         return binary_nce(logits.exp() / self.constant.clone(), num_rows)
 
-    def _metrics(self, logits: Tensor, query: Tensor, key: Tensor | None, other: Tensor | None) -> dict[str, Tensor]:
-        """How often the positive is nearer than all that counts, and what the other time of the video adds."""
+    def _metrics(
+        self, logits: Tensor, query: Tensor, key: Tensor | None, others: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """How often the positive is nearer than all that counts, and what the video's own negatives add."""
         metrics = {"found": (logits.argmax(dim=1) == 0).double().mean(), "feature_spread": feature_spread(query)}
-        if other is not None:
-            metrics["same_video_similarity"] = logits[:, -1].mean() * self.temperature
-            metrics["moment_found"] = (logits[:, 0] > logits[:, -1]).double().mean()
+        own = dict(zip(others, logits[:, logits.shape[1] - len(others) :].unbind(dim=1), strict=True))
+        if "negative" in own:
+            metrics["same_video_similarity"] = own["negative"].mean() * self.temperature
+            metrics["moment_found"] = (logits[:, 0] > own["negative"]).double().mean()
             if key is not None:
                 # The release computes it in every step and does not add it (methods/vtdl.md 4).
-                metrics["triplet_margin"] = functional.triplet_margin_loss(query, key, other)
+                metrics["triplet_margin"] = functional.triplet_margin_loss(query, key, others["negative"].detach())
+        if STRONG in own:
+            metrics["shuffled_similarity"] = own[STRONG].mean() * self.temperature
+            metrics["order_found"] = (logits[:, 0] > own[STRONG]).double().mean()
         return metrics
 
     @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import permutations
 from typing import Literal
 
@@ -51,6 +51,11 @@ class ClipDraw:
         """Names out of `pipelines.plan.OPERATIONS` that clips may need."""
         return self.colour.operations | ({"flip"} if self.flip else set()) | ({"turn"} if self.turn else set())
 
+    @property
+    def varies(self) -> bool:
+        """Whether two clips of the same frames may differ: by their crop, or by what else is drawn."""
+        return bool(self.operations) or self.area is not None or max(self.resize) > self.size
+
     def draw(self, rng: np.random.Generator, record: VideoRecord) -> ClipPlan:
         """A clip at a uniform start; videos shorter than it begin again from their first frame."""
         length = max(1, record.num_frames - self.drop_last_frame)
@@ -72,7 +77,7 @@ class ClipDraw:
 
 @dataclass(frozen=True)
 class BankPlanner:
-    """A clip, the bank rows it is compared with, and how its order is destroyed.
+    """A clip, or more of the same frames, the bank rows it is compared with, and how its order is destroyed.
 
     Attributes:
         clip: how the clip is drawn.
@@ -81,16 +86,19 @@ class BankPlanner:
             sample's own not excluded; 0 for no such target.
         intra_negative: repeat gives the target ``intra_frame`` () int64, shuffle ``intra_order`` (4,) int64, quadrants
             ``intra_quadrants`` (4,) int64.
+        num_views: V, clips of the same frames, each cut and coloured on its own.
     """
 
     clip: ClipDraw
     num_rows: int
     num_negatives: int
     intra_negative: IntraNegative
+    num_views: int = 1
 
     def __call__(self, rng: np.random.Generator, record: VideoRecord) -> SamplePlan:
         """Draw one sample."""
-        clip = self.clip.draw(rng, record)
+        first, *others = (self.clip.draw(rng, record) for _ in range(self.num_views))
+        clips = first, *(replace(other, frames=first.frames) for other in others)
         targets: dict[str, np.ndarray] = {}
         if self.num_negatives:
             targets["negatives"] = rng.integers(0, self.num_rows, self.num_negatives, dtype=np.int64)
@@ -100,7 +108,7 @@ class BankPlanner:
             targets["intra_order"] = swapped_chunks(rng)
         elif self.intra_negative == "quadrants":
             targets["intra_quadrants"] = moved_quadrants(rng)
-        return SamplePlan((clip,), targets)
+        return SamplePlan(clips, targets)
 
 
 def swapped_chunks(rng: np.random.Generator, num_chunks: int = 4) -> np.ndarray:

@@ -8,10 +8,13 @@ from typing import Literal
 import numpy as np
 
 from data_process.records import VideoRecord
+from models.planners.frame_order import FrameShuffle, check_shuffle, shuffled_order
+from models.planners.orientations import NumOrientations
 from pipelines.draw import (
     Augmentation,
     ColourJitter,
     TripletStarts,
+    cut_sides,
     random_crop,
     restarted,
     short_side_size,
@@ -54,6 +57,11 @@ class TripletPlanner:
         starts: when anchor and negative begin.
         augmentation: of each clip.
         mix_strength: alpha of the weight; 0 for none.
+        inter_mix_strength: largest weight of a still of another video of the global batch; 0 for none (0.3 in the
+            release, which holds this and what follows and leaves it off).
+        cut_share: largest share of the picture that a window takes which is put to 0; 0 for none (0.05 in the release).
+        shuffle: how the order of frames of a negative is destroyed; kept for not.
+        orientations: in how many ways clips are laid, each clip in its own; 1 for as they are.
     """
 
     num_frames: int = 16
@@ -65,8 +73,17 @@ class TripletPlanner:
     starts: TripletStarts = field(default_factory=TripletStarts)
     augmentation: Augmentation = BASIC_AUGMENTATION
     mix_strength: float = 0.1
+    inter_mix_strength: float = 0.0
+    cut_share: float = 0.0
+    shuffle: FrameShuffle = "kept"
+    orientations: NumOrientations = 1
 
     def __post_init__(self) -> None:
+        shares = {name: getattr(self, name) for name in ("mix_strength", "inter_mix_strength", "cut_share")}
+        for name, share in shares.items():
+            if not 0.0 <= share <= 1.0:
+                raise ValueError(f"{name} ({share}) must lie in [0, 1]")
+        check_shuffle(self.shuffle, self.num_frames)
         if self.area is None and self.short_side < self.size:
             raise ValueError(f"a crop of {self.size} pixels does not fit into a short side of {self.short_side}")
 
@@ -81,13 +98,31 @@ class TripletPlanner:
         turns = int(rng.integers(0, 4)) if self.turn else 0
         clips = tuple(self._clip(rng, record, frames, turns) for frames in (anchor, anchor, other))
         frame, weight = rng.random(2).tolist()
-        return SamplePlan(
-            clips,
-            {
-                "mix_frame": np.array(int(frame * self.num_frames), dtype=np.int64),
-                "mix_weight": np.array(weight * self.mix_strength, dtype=np.float32),
-            },
-        )
+        targets = {
+            "mix_frame": np.array(int(frame * self.num_frames), dtype=np.int64),
+            "mix_weight": np.array(weight * self.mix_strength, dtype=np.float32),
+        }
+        return SamplePlan(clips, targets | self._further_targets(rng))
+
+    def _further_targets(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        # Drawn last: with all of them off, plans are those of a planner that knew none.
+        targets: dict[str, np.ndarray] = {}
+        if self.inter_mix_strength:
+            frame, place, weight = rng.random(3).tolist()
+            targets["inter_frame"] = np.array(int(frame * self.num_frames), dtype=np.int64)
+            targets["inter_place"] = np.array(place, dtype=np.float64)
+            targets["inter_weight"] = np.array(weight * self.inter_mix_strength, dtype=np.float32)
+        if self.cut_share:
+            share, *centre = rng.random(3).tolist()
+            sides = [
+                cut_sides(int(unit * self.size), side=self.size, share=share * self.cut_share) for unit in centre
+            ]  # fmt: skip
+            targets["cut_window"] = np.array(sides, dtype=np.int64).reshape(4)
+        if self.shuffle != "kept":
+            targets["shuffle_order"] = shuffled_order(rng, self.num_frames, self.shuffle)
+        if self.orientations > 1:
+            targets["orientation"] = rng.integers(0, self.orientations, len(TRIPLET), dtype=np.int64)
+        return targets
 
     def _frames(self, start: int, record: VideoRecord) -> tuple[int, ...]:
         return restarted(start, num_frames=self.num_frames, stride=self.stride, video_frames=record.num_frames)
@@ -127,7 +162,9 @@ class PartialTriplet:
     def __call__(self, rng: np.random.Generator, record: VideoRecord) -> SamplePlan:
         """Draw one sample."""
         whole = self.triplet(rng, record)
-        targets = dict(whole.targets)
+        targets, places = dict(whole.targets), [TRIPLET.index(part) for part in self.parts]
+        if "orientation" in targets:
+            targets["orientation"] = targets["orientation"][places]
         if self.num_negatives:
             targets["negatives"] = rng.integers(0, self.num_rows, self.num_negatives, dtype=np.int64)
-        return SamplePlan(tuple(whole.clips[TRIPLET.index(part)] for part in self.parts), targets)
+        return SamplePlan(tuple(whole.clips[place] for place in places), targets)

@@ -5,6 +5,7 @@ from pipelines.draw.overlap import RATES, SpatialOverlap, TemporalOverlap, overl
 from pipelines.draw.space import (
     area_aspect_box,
     centre_box,
+    cut_sides,
     random_area_box,
     random_crop,
     random_resized_crop,
@@ -36,6 +37,7 @@ __all__ = [
     "centre_box",
     "centred_frames",
     "clip_frames",
+    "cut_sides",
     "even_starts",
     "looped",
     "overlap_shifts",

@@ -121,3 +121,18 @@ def unturned(box: Box, turns: int, *, height: int, width: int) -> Box:
     if turns == 1:
         return Box(box.left, width - box.top - box.height, box.width, box.height)
     return Box(height - box.left - box.width, box.top, box.width, box.height)
+
+
+def cut_sides(centre: int, *, side: int, share: float) -> tuple[int, int]:
+    """First and behind the last place of a window along one side of a picture, as CutMix and VTDL's ``Cut`` take it.
+
+    As long as the square root of its share of the picture says, rounded down to an even number of pixels, and cut at
+    the borders; empty where that is below 2.
+
+    Args:
+        centre: 0..side - 1.
+        side: of the picture, pixels.
+        share: of its area.
+    """
+    half = int(side * math.sqrt(share)) // 2
+    return max(0, centre - half), min(side, centre + half)

@@ -31,6 +31,15 @@ def test_two_steps_of_every_recipe_at_reduced_size_have_finite_losses(recipe, sh
         assert all(math.isfinite(value) for value in values.values()), values
 
 
+@pytest.mark.parametrize("length", [{"steps": 4}, {"steps": None, "epochs": 1}], ids=["steps", "epochs"])
+def test_a_rising_momentum_knows_how_long_the_run_is(length, shards, tmp_path):
+    (recipe,) = (path for path in SMOKE if path.stem == "byol")
+    assert cli.main(["pretrain", str(reduced(recipe, run=tmp_path, shards=shards, **length))]) == 0
+    seen = [record["metrics"]["target_momentum"] for record in read_log(tmp_path / "log.jsonl")]
+    expected = [1 - 0.004 * (1 + math.cos(math.pi * step / 4)) / 2 for step in range(4)]
+    assert seen == pytest.approx(expected, abs=1e-6)
+
+
 @pytest.mark.parametrize("recipe", PRETRAIN, ids=name)
 def test_every_pretraining_recipe_names_paper_number_source_and_command(recipe):
     head = re.match(r"(?:#.*\n)+", recipe.read_text(encoding="utf-8"))

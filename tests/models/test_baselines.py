@@ -22,7 +22,7 @@ from pipelines.batch import ViewBatch
 from tests.engine.ranks import Ranks
 from tests.models.global_batch import Plain, assert_ranks_train_as_one, clips_of
 
-FACTS = DatasetFacts(20, 3)
+FACTS = DatasetFacts(20, 3, num_steps=4)
 CLIP = ClipDraw(num_frames=4, size=8, resize=(8, 12))
 
 
@@ -42,6 +42,12 @@ METHODS = {
     "moco": (functools.partial(build, MoCo, queue_size=20, momentum=0.9), 2),
     "moco_symmetric": (functools.partial(build, MoCo, queue_size=13, momentum=0.9, symmetric=True), 2),
     "byol": (functools.partial(build, BYOL, projection_dim=5, hidden_dim=7, batch_norm=False, momentum=0.9), 2),
+    "byol_rising": (
+        functools.partial(
+            build, BYOL, projection_dim=5, hidden_dim=7, batch_norm=False, momentum=0.9, momentum_schedule="cosine"
+        ),
+        2,
+    ),
     "supervised": (functools.partial(build, Supervised, dropout=0.0, label_smoothing=0.1), 1),
 }
 
@@ -151,6 +157,21 @@ def test_byol_predicts_what_the_target_makes_of_the_other_view():
     output.losses["regression"].backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in method.parameters() if p.requires_grad)
     assert not any(p.requires_grad for p in method.target.parameters())
+
+
+def test_byols_target_follows_ever_less_where_its_momentum_rises():
+    method = build(BYOL, projection_dim=5, hidden_dim=7, momentum=0.6, momentum_schedule="cosine")
+    for momentum in (0.6, 1 - 0.2 * (1 + 0.5**0.5), 0.8, 1 - 0.2 * (1 - 0.5**0.5), 1.0, 1.0):
+        assert method(batch_of(0)).metrics["target_momentum"].item() == pytest.approx(momentum)
+        old = [parameter.clone() for parameter in method.target.parameters()]
+        with torch.no_grad():
+            for parameter in (*method.backbone.parameters(), *method.projector.parameters()):
+                parameter += 1.0
+        online = [*method.backbone.parameters(), *method.projector.parameters()]
+        method.after_step()
+        for before, goal, now in zip(old, online, method.target.parameters(), strict=True):
+            torch.testing.assert_close(now, momentum * before + (1 - momentum) * goal)
+    assert not any("rise" in name for name in build(BYOL).state_dict())
 
 
 def test_supervised_needs_labels():

@@ -40,7 +40,7 @@ class Plain(Backbone):
 def build(*, width=0, **settings):
     """The method with the same weights every time, on R3D of a width or on `Plain`."""
     torch.manual_seed(0)
-    return CSTP(DatasetFacts(9), R3D(width=width) if width else Plain(), **(SMALL | settings))
+    return CSTP(DatasetFacts(9, num_steps=4), R3D(width=width) if width else Plain(), **(SMALL | settings))
 
 
 def make_batch(size=4, frames=4, side=8, seed=0):
@@ -152,6 +152,24 @@ def test_the_target_starts_as_a_copy_follows_slowly_and_is_kept_in_checkpoints()
     torch.testing.assert_close(method.state_dict()["target_projector.network.out.bias"], bias)
 
 
+@pytest.mark.parametrize("legacy_init", [False, True])
+def test_a_momentum_that_rises_holds_for_all_of_the_target(legacy_init):
+    method = build(momentum=0.6, momentum_schedule="cosine", legacy_init=legacy_init)
+    pairs = [(method.target_backbone, method.backbone), (method.target_projector, method.projector)]
+    for momentum in (0.6, 1 - 0.2 * (1 + 0.5**0.5), 0.8, 1 - 0.2 * (1 - 0.5**0.5), 1.0):
+        assert method(make_batch()).metrics["target_momentum"].item() == pytest.approx(momentum)
+        old = [[parameter.clone() for parameter in target.parameters()] for target, _ in pairs]
+        with torch.no_grad():
+            for _, online in pairs:
+                for parameter in online.parameters():
+                    parameter += 1.0
+        method.after_step()
+        for before, (target, online) in zip(old, pairs, strict=True):
+            for one, now, goal in zip(before, target.parameters(), online.parameters(), strict=True):
+                torch.testing.assert_close(now, momentum * one + (1 - momentum) * goal)
+    assert not any("rise" in name for name in build().state_dict())
+
+
 def test_the_releases_first_weights_have_scales_around_zero_and_a_target_of_its_own():
     method = build(width=4, legacy_init=True, momentum=0.5)
     for network in (method.backbone, method.target_backbone.network, method.predictor, method.heads["spatial"]):
@@ -198,6 +216,7 @@ def test_bfloat16_stays_near_float32():
         ({"clip": OverlapPlanner(turn=False)}, "rotation"),
         ({"clip": OverlapPlanner(temporal=TemporalOverlap(rates=(2,)))}, "playback"),
         ({"momentum": 1.5}, "momentum"),
+        ({"momentum_schedule": "cosine", "weights": TaskWeights(byol=0.0)}, "about the target of BYOL"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(settings, told):

@@ -1,5 +1,7 @@
 """Gathering, queue, momentum network and shuffling over ranks, against what they should give in one process."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +9,7 @@ from torch.nn import functional
 
 from data_process.errors import InputError
 from models.gather import gather_rows, gather_with_gradient, gather_with_own_gradient, own_rows
-from models.momentum import MomentumNetwork
+from models.momentum import MomentumNetwork, RisingMomentum
 from models.queue import FeatureQueue
 from models.shuffle import Shuffling, shuffled
 from tests.engine.ranks import Ranks
@@ -145,6 +147,25 @@ def test_a_momentum_network_follows_parameters_and_keeps_its_own_statistics():
     assert target.distance(online).item() == pytest.approx(0.0, abs=1e-7)
     with pytest.raises(ValueError, match="momentum"):
         MomentumNetwork(online, momentum=1.5)
+
+
+def test_a_rising_momentum_is_half_a_cosine_and_goes_on_where_it_was():
+    rising = RisingMomentum(0.9, num_steps=10)
+    values = [rising.take().item() for _ in range(12)]
+    expected = [1 - 0.1 * (math.cos(math.pi * min(k, 10) / 10) + 1) / 2 for k in range(12)]
+    assert values == pytest.approx(expected, rel=1e-14)
+    assert values[0] == pytest.approx(0.9)
+    assert values[10] == values[11] == 1.0
+    before, after = RisingMomentum(0.9, num_steps=10), RisingMomentum(0.9, num_steps=10)
+    cut = [before.take().item() for _ in range(4)]
+    after.load_state_dict(before.state_dict())
+    assert after.value().item() == after.value().item() == values[4], "only taking counts"
+    assert cut + [after.take().item() for _ in range(8)] == values
+
+
+def test_a_momentum_cannot_rise_over_a_run_of_unknown_length():
+    with pytest.raises(InputError, match="got 0 steps"):
+        RisingMomentum(0.9, num_steps=0).take()
 
 
 def _shuffle_on_a_rank(world):

@@ -100,17 +100,6 @@ def test_a_bicubic_crop_is_near() -> None:
     assert levels_apart(ours, vectors["pil_crop_bicubic"]).mean() < 2
 
 
-@pytest.mark.parametrize("alpha", ["0.1", "0.3"])
-def test_a_still_frame_is_blended_in_as_vtdl_does(alpha: str) -> None:
-    vectors = recorded("vtdl/augment_ops")
-    ours = blend_frame(
-        torch.from_numpy(vectors["x"]),
-        torch.from_numpy(vectors[f"tca_alpha{alpha}_frame"]),
-        torch.tensor(float(vectors[f"tca_alpha{alpha}_lambda"])),
-    )
-    torch.testing.assert_close(ours, torch.from_numpy(vectors[f"tca_alpha{alpha}_out"]), rtol=1e-5, atol=1e-6)
-
-
 def test_blending_shrinks_differences_by_its_weight() -> None:
     clips = torch.randn(3, 2, 5, 4, 4, generator=torch.Generator().manual_seed(0))
     weight = torch.tensor([0.0, 0.1, 0.5])

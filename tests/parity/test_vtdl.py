@@ -22,7 +22,7 @@ FLOAT32 = {"rtol": 1e-4, "atol": 1e-5}
 FLOAT64 = {"rtol": 1e-9, "atol": 1e-12}
 PRECISIONS = {"f32": (torch.float32, FLOAT32), "f64": (torch.float64, FLOAT64)}
 HERE = ("queue_*", "insdis_*", "train_steps*", "schedules*")
-# Read by test_heads, test_i3d and test_residual_backbones; by test_pixel_ops; by test_samplers.
+# Read by test_heads, test_i3d and test_residual_backbones; test_augment_ops; test_pixel_ops; test_samplers.
 ELSEWHERE = ("backbone_*", "classifier_*", "augment_ops", "basic_augmentation", "sampling")
 PLAIN = TripletPlanner(mix_strength=0.0)
 precisions = pytest.mark.parametrize("precision", PRECISIONS)

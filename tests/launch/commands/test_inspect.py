@@ -1,14 +1,19 @@
 """`intravid inspect`: pages, splits and refusals."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+import launch.seen
 from data_process import contact_sheet
 from data_process.shard_writer import write_dataset
 from launch.cli import main
+from launch.config import load_run
+from pipelines.plan_sheet import PlanSheetLayout
 from tests.sample_videos import small_dataset, write_video
 
 
@@ -174,3 +179,21 @@ def test_ranks_share_what_the_whole_batch_shows(dataset, tmp_path):
 def test_sheets_that_cannot_be_drawn_are_refused(words, why, capsys, tmp_path):
     assert main(["inspect", *words, "-o", str(tmp_path / "sheet.png")]) == 2
     assert why in capsys.readouterr().err
+
+
+def test_stills_of_others_are_those_that_the_rank_saw_in_the_whole_batch(dataset, monkeypatch):
+    drawn = []
+
+    def note(title, batch, clips, stored, clip_format, layout, *, derived):
+        drawn.append((batch.index.tolist(), derived["anchor"]))
+        return Image.new("L", (1, 1))
+
+    monkeypatch.setattr(launch.seen, "draw_plan_sheet", note)
+    changes = ["--method.clip.inter_mix_strength=1.0", "--data.root", str(dataset)]
+    loaded = load_run(Path("configs/smoke/vtdl.yaml"), changes)
+    for part in ({}, {"rank": 1, "ranks": 2, "samples": 3}):
+        launch.seen.draw_seen(loaded, step=1, layout=PlanSheetLayout(), **part)
+    (whole, everyone), (part, theirs) = drawn
+    assert (len(whole), len(part)) == (8, 3)
+    assert part == whole[4:7]
+    assert torch.equal(theirs, everyone[4:7])

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from pipelines.draw import (
     area_aspect_box,
     centre_box,
+    cut_sides,
     random_area_box,
     random_resized_crop,
     resized_crop,
@@ -110,3 +111,20 @@ def test_a_box_of_a_turned_frame_is_found_in_the_upright_one(
     found = unturned(Box(top, left, rows, columns), turns, height=height, width=width)
     cut = frame[found.top : found.top + found.height, found.left : found.left + found.width]
     assert np.array_equal(np.rot90(cut, turns), turned[top : top + rows, left : left + columns])
+
+
+@QUICK
+@given(side=SIDES, share=st.floats(0.0, 1.0), place=st.floats(0.0, 1.0, exclude_max=True))
+def test_a_window_has_an_even_length_of_at_most_its_share_but_where_a_border_cuts_it(
+    side: int, share: float, place: float
+) -> None:
+    centre = int(place * side)
+    first, last = cut_sides(centre, side=side, share=share)
+    assert 0 <= first <= centre <= last <= side
+    half = int(share**0.5 * side) // 2
+    assert 2 * half <= share**0.5 * side
+    if half <= centre <= side - half:
+        assert (first, last) == (centre - half, centre + half)
+    else:
+        assert last - first < 2 * half
+        assert first == 0 or last == side
