@@ -7,6 +7,7 @@ import logging
 import pickle
 import zipfile
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,9 @@ def write_state(path: Path, state: RunState) -> None:
 def read_checkpoint(path: Path) -> RunState:
     """The state in a file, tensors on the CPU.
 
+    Those of the method are mapped, not read: they take no memory of their own until they are copied out, so that the
+    ranks of a machine do not each hold whole banks in order to take their part of them.
+
     Raises:
         InputError: if the file is missing, damaged, foreign, or of another format version.
     """
@@ -127,7 +131,9 @@ def read_checkpoint(path: Path) -> RunState:
     if damage := _damage(path):
         raise InputError(f"{path} is not a complete checkpoint of intravid: {damage}; give another checkpoint")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        mapped = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        # Optimizers keep the very tensors that they are given, which must not depend on a file that is deleted later.
+        content = {name: value if name == "method" else deepcopy(value) for name, value in mapped.items()}
         version = content["format"]
         if version != FORMAT_VERSION:
             raise InputError(
