@@ -74,7 +74,8 @@ def checked_momentum(momentum: float) -> float:
 
 def first_rows(num_rows: int, dim: int, generator: torch.Generator) -> Tensor:
     """Rows (num_rows, dim) uniform in +-1/sqrt(D/3); drawn in parts, they are the same rows."""
-    return (2.0 * torch.rand(num_rows, dim, generator=generator) - 1.0) * (dim / 3.0) ** -0.5
+    # In place: a copy of a large bank may not fit.
+    return torch.rand(num_rows, dim, generator=generator).mul_(2.0).sub_(1.0).mul_((dim / 3.0) ** -0.5)
 
 
 def moved(rows: Tensor, features: Tensor, momentum: float) -> Tensor:

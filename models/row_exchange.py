@@ -9,6 +9,7 @@ so many numbers, of which (W - 1) / W come from others, over the network:
     once a step, for all banks        B M int64      the pairs that others ask for
     a bank and view, forward          W B D + B M    features of all ranks, scores of the own samples
     a bank and view, backward         B M + W B D    gradients of scores, and of features as every rank has them
+    a bank, update                    W B D          features of all ranks, as for whole banks
 
 Rows instead would be B M D numbers a bank, and nothing in the backward pass: the gradient of a feature is a sum of
 rows that would be at hand. So scores are cheaper where M (D - 2) > 2 W D, about M > 2 W. With IIC's 1024 negatives of
