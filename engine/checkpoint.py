@@ -56,6 +56,7 @@ class RunState:
         method: name to tensor, parameters and buffers (banks and queues among them), without wrappers' prefixes.
         optimizer: from `engine.optim.optimizer_state`.
         scaler: from `engine.precision.Precision.state`.
+        gathered: what is yet to be added to `method`, made for this state and held by nobody else; a file has none.
     """
 
     facts: RunFacts
@@ -64,6 +65,7 @@ class RunState:
     method: Mapping[str, Tensor]
     optimizer: Mapping[str, Any] = field(default_factory=dict)
     scaler: Mapping[str, Any] = field(default_factory=dict)
+    gathered: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
@@ -106,7 +108,7 @@ def write_state(path: Path, state: RunState) -> None:
         "config": json.loads(json.dumps(facts.config, default=str)),
         "step": state.step,
         "world_size": state.world_size,
-        "method": dict(state.method),
+        "method": {**state.method, **state.gathered},
         "optimizer": dict(state.optimizer),
         "scaler": dict(state.scaler),
     }

@@ -22,7 +22,7 @@ from engine.train_config import TrainConfig
 from engine.world import World
 from models.backbone import Backbone
 from models.method import Method
-from models.sharded_bank import whole_state
+from models.sharded_bank import gathered_rows
 from models.sync_norm import synchronise_norms
 from pipelines.batch import ViewBatch
 
@@ -143,6 +143,8 @@ class Session:
             step: finished steps.
             wait: until it is on the disk.
         """
+        if self.world.is_main:
+            self._saver.wait()  # for the memory of what was gathered last
         state = self._state(step)
         if not self.world.is_main:
             return
@@ -160,7 +162,8 @@ class Session:
             facts=self._facts,
             step=step,
             world_size=self.world.world_size,
-            method=whole_state(self.method),
+            method=self.method.state_dict(),
+            gathered=gathered_rows(self.method),
             optimizer=optimizer_state(self.optimizer),
             scaler=self.precision.state(),
         )

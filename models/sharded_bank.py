@@ -1,4 +1,4 @@
-"""A memory bank of which every rank keeps a part, and the state of modules that hold such banks.
+"""A memory bank of which every rank keeps a part, and how the parts come together.
 
 N rows, D features, W ranks; B samples of this rank, M rows that each of them is compared with.
 """
@@ -27,7 +27,7 @@ class ShardedBank(nn.Module):
 
     Scores, their gradients and the rows are those of a whole bank; how they are got, and what travels for it, tells
     `models.row_exchange`. The rows are neither parameter nor buffer, because DDP makes those of all ranks equal, and
-    not in `state_dict`, which one rank may call alone: `whole_state` gives them. `load_state_dict` takes whole banks,
+    not in `state_dict`, which one rank may call alone: `gathered_rows` gives them. `load_state_dict` takes whole banks,
     so that a checkpoint fits any number of ranks and either placement.
 
     Args:
@@ -78,7 +78,7 @@ class ShardedBank(nn.Module):
     def whole(self) -> Tensor | None:
         """All rows (N, D) on the CPU of rank 0, None on the others; collective, some 16 MB at a time."""
         if self._ranks == 1:
-            return self.rows
+            return self.rows.to("cpu", copy=True)
         is_main = self._rank == 0
         whole = torch.empty((self.num_rows if is_main else 0, self.rows.shape[1]), dtype=self.rows.dtype)
         for block in self._blocks():
@@ -127,15 +127,15 @@ class ShardedBank(nn.Module):
 def build_bank(
     placement: BankPlacement, num_rows: int, dim: int, *, momentum: float, generator: torch.Generator
 ) -> MemoryBank | ShardedBank:
-    """A bank with the same first rows wherever they are kept."""
-    kind = ShardedBank if placement == "sharded" else MemoryBank
+    """A bank with the same first rows wherever they are kept; one rank alone keeps all of them."""
+    kind = ShardedBank if placement == "sharded" and world_size() > 1 else MemoryBank
     return kind(num_rows, dim, momentum=momentum, generator=generator)
 
 
-def whole_state(module: nn.Module) -> dict[str, Tensor]:
-    """`state_dict` with whole banks, the same for any number of ranks; complete on rank 0, called by every rank."""
-    state = module.state_dict()
-    for name, part in module.named_modules():
-        if isinstance(part, ShardedBank) and (rows := part.whole()) is not None:
-            state[f"{name}.rows" if name else "rows"] = rows
-    return state
+def gathered_rows(module: nn.Module) -> dict[str, Tensor]:
+    """What `state_dict` lacks of a module with sharded banks: by name their whole rows (N, D), on the CPU of rank 0.
+
+    Empty on the other ranks; collective. With it the state is that of replicated banks.
+    """
+    banks = {name: part.whole() for name, part in module.named_modules() if isinstance(part, ShardedBank)}
+    return {f"{name}.rows" if name else "rows": rows for name, rows in banks.items() if rows is not None}

@@ -18,7 +18,7 @@ from models.methods.vtdl import VTDL
 from models.planners.single_clip import ClipDraw
 from models.planners.triplet import TripletPlanner
 from models.row_exchange import RowExchange
-from models.sharded_bank import ShardedBank, build_bank, whole_state
+from models.sharded_bank import ShardedBank, build_bank, gathered_rows
 from pipelines.batch import ViewBatch
 from tests.engine.ranks import Ranks
 from tests.models.global_batch import Plain, clips_of, steps
@@ -261,7 +261,8 @@ def _kept(rank, size, placement, state):
             bank.update(torch.arange(SAMPLES), torch.randn(SAMPLES, 6, generator=seeded(5), dtype=torch.float64))
     else:
         method.load_state_dict({name: torch.tensor(value, dtype=torch.float64) for name, value in state.items()})
-    return {name: value.tolist() for name, value in whole_state(method).items()}
+    state = method.state_dict() | gathered_rows(method)
+    return {name: value.tolist() for name, value in state.items()}
 
 
 def test_a_state_fits_any_number_of_ranks_and_either_placement(among, four, tmp_path):
