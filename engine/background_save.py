@@ -17,7 +17,8 @@ from engine.checkpoint import RunState, save_checkpoint
 class BackgroundSaver:
     """Writes one state at a time; the next waits for it, as does the end of the run.
 
-    What is on the disk is what `save_checkpoint` writes. The copy takes as much memory of the machine as the state.
+    What is on the disk is what `save_checkpoint` writes. The copy takes as much memory of the machine as the state;
+    what was gathered for it is not copied, and let go once it is written.
 
     Args:
         folder: of the checkpoints.

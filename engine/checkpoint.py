@@ -7,6 +7,7 @@ import logging
 import pickle
 import zipfile
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ class RunState:
         method: name to tensor, parameters and buffers (banks and queues among them), without wrappers' prefixes.
         optimizer: from `engine.optim.optimizer_state`.
         scaler: from `engine.precision.Precision.state`.
+        gathered: what is yet to be added to `method`, made for this state and held by nobody else; a file has none.
     """
 
     facts: RunFacts
@@ -63,6 +65,7 @@ class RunState:
     method: Mapping[str, Tensor]
     optimizer: Mapping[str, Any] = field(default_factory=dict)
     scaler: Mapping[str, Any] = field(default_factory=dict)
+    gathered: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
@@ -105,7 +108,7 @@ def write_state(path: Path, state: RunState) -> None:
         "config": json.loads(json.dumps(facts.config, default=str)),
         "step": state.step,
         "world_size": state.world_size,
-        "method": dict(state.method),
+        "method": {**state.method, **state.gathered},
         "optimizer": dict(state.optimizer),
         "scaler": dict(state.scaler),
     }
@@ -119,6 +122,9 @@ def write_state(path: Path, state: RunState) -> None:
 def read_checkpoint(path: Path) -> RunState:
     """The state in a file, tensors on the CPU.
 
+    Those of the method are mapped, not read: they take no memory of their own until they are copied out, so that the
+    ranks of a machine do not each hold whole banks in order to take their part of them.
+
     Raises:
         InputError: if the file is missing, damaged, foreign, or of another format version.
     """
@@ -127,7 +133,9 @@ def read_checkpoint(path: Path) -> RunState:
     if damage := _damage(path):
         raise InputError(f"{path} is not a complete checkpoint of intravid: {damage}; give another checkpoint")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        mapped = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        # Optimizers keep the very tensors that they are given, which must not depend on a file that is deleted later.
+        content = {name: value if name == "method" else deepcopy(value) for name, value in mapped.items()}
         version = content["format"]
         if version != FORMAT_VERSION:
             raise InputError(

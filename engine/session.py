@@ -22,6 +22,7 @@ from engine.train_config import TrainConfig
 from engine.world import World
 from models.backbone import Backbone
 from models.method import Method
+from models.sharded_bank import gathered_rows
 from models.sync_norm import synchronise_norms
 from pipelines.batch import ViewBatch
 
@@ -125,9 +126,10 @@ class Session:
             return
         # Not named step-*.pt: a resume must go on from weights that were still good.
         path = self._folder / f"nonfinite-{step:09d}.pt"
+        state = self._state(step)
         if self.world.is_main:
             self._folder.mkdir(parents=True, exist_ok=True)
-            write_state(path, self._state(step))
+            write_state(path, state)
         raise RunError(
             f"the loss became infinite or NaN between steps {self._good_step} and {step}; the state is in {path} for a "
             "look, and starting again goes on from the last good checkpoint. Lower optim.lr, set optim.clip_norm, "
@@ -135,15 +137,18 @@ class Session:
         )
 
     def save(self, step: int, *, wait: bool = False) -> None:
-        """Write a checkpoint; rank 0 does, in the background where it is asked to, the others go on.
+        """Write a checkpoint; rank 0 does, in the background where it is asked to, the others give it their part.
 
         Args:
             step: finished steps.
             wait: until it is on the disk.
         """
+        if self.world.is_main:
+            self._saver.wait()  # for the memory of what was gathered last
+        state = self._state(step)
         if not self.world.is_main:
             return
-        self._saver.save(self._state(step))
+        self._saver.save(state)
         if wait or not self.config.save_in_background:
             self._saver.wait()
 
@@ -152,11 +157,13 @@ class Session:
         self._saver.close()
 
     def _state(self, step: int) -> RunState:
+        """Complete on rank 0; called by all ranks."""
         return RunState(
             facts=self._facts,
             step=step,
             world_size=self.world.world_size,
             method=self.method.state_dict(),
+            gathered=gathered_rows(self.method),
             optimizer=optimizer_state(self.optimizer),
             scaler=self.precision.state(),
         )

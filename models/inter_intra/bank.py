@@ -14,9 +14,11 @@ from torch.nn import functional
 from models.backbone import Backbone
 from models.gather import gather_rows
 from models.inter_intra.contrast import OTHER, VIEWS, InterIntraContrast, view_metrics
-from models.losses.cross_view_nce import bank_logits, binary_nce, normalising_constant, softmax_nce
-from models.memory_bank import MemoryBank
+from models.losses.cross_view_nce import binary_nce, normalising_constant, softmax_nce
+from models.memory_bank import BankPlacement, MemoryBank
 from models.method import MethodOutput
+from models.row_exchange import DrawnRows
+from models.sharded_bank import ShardedBank, build_bank
 from pipelines.batch import ViewBatch
 
 
@@ -33,6 +35,7 @@ class BankContrast(InterIntraContrast):
         temperature: T.
         softmax: cross-entropy over all rows; otherwise the NCE form, whose constants come from the first global batch.
         normalize: L2-normalise features before they are compared and stored.
+        placement: replicated, a whole bank on every rank; or sharded, each rank keeps its part.
         seed: of the banks' first rows.
     """
 
@@ -48,6 +51,7 @@ class BankContrast(InterIntraContrast):
         temperature: float,
         softmax: bool,
         normalize: bool,
+        placement: BankPlacement,
         seed: int,
     ) -> None:
         super().__init__()
@@ -55,7 +59,7 @@ class BankContrast(InterIntraContrast):
         generator = torch.Generator().manual_seed(seed)
         self.banks = nn.ModuleDict(
             {
-                name: MemoryBank(num_rows, dim, momentum=momentum, generator=generator)
+                name: build_bank(placement, num_rows, dim, momentum=momentum, generator=generator)
                 for name in ((*VIEWS, "intra") if intra else VIEWS)
             }
         )
@@ -64,14 +68,15 @@ class BankContrast(InterIntraContrast):
 
     def forward(self, backbone: Backbone, clips: Mapping[str, Tensor], batch: ViewBatch) -> MethodOutput:
         """Both view losses; features wait for `after_step` to reach the banks."""
+        rows = torch.cat([batch.index.unsqueeze(1), batch.targets["negatives"]], dim=1)
+        drawn = self._bank("view1").find(rows)  # before the networks: where banks are sharded, it waits for the device
         features = {name: self._encode(backbone, clips[name]) for name in VIEWS if name in clips}
         features.setdefault("view2", features["view1"])
         if "intra" in clips:
             # Its features get no gradient, but batch norm sees the clip as in the release, third and in train mode.
             with torch.no_grad():
                 features["intra"] = self._encode(backbone, clips["intra"])
-        rows = torch.cat([batch.index.unsqueeze(1), batch.targets["negatives"]], dim=1)
-        logits = {name: self._logits(features[name], OTHER[name], rows) for name in VIEWS}
+        logits = {name: self._logits(features[name], OTHER[name], drawn) for name in VIEWS}
         self._pending = {name: feature.detach() for name, feature in features.items()} | {"index": batch.index}
         losses = {name: self._loss(logits[name], which) for which, name in enumerate(VIEWS)}
         return MethodOutput(losses, view_metrics(logits, features["view1"], rows.shape[1]))
@@ -81,15 +86,15 @@ class BankContrast(InterIntraContrast):
         features = features if features.dtype == torch.float64 else features.float()
         return functional.normalize(features, dim=1) if self.normalize else features
 
-    def _logits(self, features: Tensor, other: str, rows: Tensor) -> Tensor:
+    def _logits(self, features: Tensor, other: str, drawn: DrawnRows) -> Tensor:
         """(B, K + 1), or (B, 2(K + 1)) with intra-negatives."""
-        compared = [self._bank(name).lookup(rows) for name in (other, "intra") if name in self.banks]
         with torch.autocast(features.device.type, enabled=False):
-            return bank_logits(features, torch.cat(compared, dim=1), self.temperature)
+            scores = [self._bank(name).scores(features, drawn) for name in (other, "intra") if name in self.banks]
+            return torch.cat(scores, dim=1) / self.temperature
 
-    def _bank(self, name: str) -> MemoryBank:
+    def _bank(self, name: str) -> MemoryBank | ShardedBank:
         bank = self.banks[name]
-        assert isinstance(bank, MemoryBank)
+        assert isinstance(bank, MemoryBank | ShardedBank)
         return bank
 
     def _loss(self, logits: Tensor, which: int) -> Tensor:

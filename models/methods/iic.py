@@ -15,6 +15,7 @@ from models.inter_intra.bank import BankContrast
 from models.inter_intra.batch import BatchContrast
 from models.inter_intra.contrast import VIEWS, InterIntraContrast
 from models.inter_intra.queue import QueueContrast
+from models.memory_bank import BankPlacement
 from models.method import DatasetFacts, Method, MethodOutput
 from models.planners.single_clip import BankPlanner, ClipDraw, IntraNegative
 from models.views import blurred, reorder_chunks, reorder_quadrants, repeat_frame, residual
@@ -45,6 +46,8 @@ class IIC(Method):
         num_negatives: K; with moco the keys of each queue; not used by simclr.
         temperature: T.
         bank_momentum: share of the old bank row in the new one.
+        bank_placement: replicated, a whole bank on every rank; or sharded, each rank keeps its part, which trains the
+            same (bank only).
         key_momentum: share of the old key network in the new one (moco).
         embedding_dim: numbers an embedding, behind a projector (moco, simclr; a bank compares the features).
         softmax: cross-entropy over all rows; otherwise the NCE form (bank only).
@@ -64,6 +67,7 @@ class IIC(Method):
         num_negatives: int = 1024,
         temperature: float = 0.07,
         bank_momentum: float = 0.5,
+        bank_placement: BankPlacement = "replicated",
         key_momentum: float = 0.999,
         embedding_dim: int = 128,
         softmax: bool = True,
@@ -72,6 +76,11 @@ class IIC(Method):
     ) -> None:
         super().__init__()
         _check(clip, framework, second_view, intra_negative, num_negatives, softmax)
+        if framework != "bank" and bank_placement != "replicated":
+            raise ValueError(
+                f"framework {framework} has no bank to be {bank_placement}: take framework bank, or leave "
+                "bank_placement out"
+            )
         self.backbone = backbone
         self.clip, self.second_view, self.framework = clip, second_view, framework
         self.intra_negative: IntraNegative = intra_negative
@@ -87,6 +96,7 @@ class IIC(Method):
                 temperature=temperature,
                 softmax=softmax,
                 normalize=normalize_features,
+                placement=bank_placement,
                 seed=seed,
             )
         elif framework == "moco":

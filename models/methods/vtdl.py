@@ -22,14 +22,16 @@ from models.backbone import Backbone
 from models.encoder import Encoder
 from models.gather import gather_rows, world_size
 from models.heads.embedding import MLPHead
-from models.losses.cross_view_nce import bank_logits, binary_nce, normalising_constant, softmax_nce
+from models.losses.cross_view_nce import binary_nce, normalising_constant, softmax_nce
 from models.losses.queue_nce import queue_logits, with_same_video, without_own_keys
-from models.memory_bank import MemoryBank
+from models.memory_bank import BankPlacement
 from models.method import DatasetFacts, Method, MethodOutput
 from models.metrics import contrast_metrics, feature_spread
 from models.momentum_keys import MomentumKeys
 from models.orientation_naming import OrientationNaming
 from models.planners.triplet import TRIPLET, Part, PartialTriplet, TripletPlanner
+from models.row_exchange import DrawnRows
+from models.sharded_bank import build_bank
 from models.triplet_changes import STRONG, TripletChanges
 from pipelines.batch import ViewBatch
 from pipelines.plan import ClipFormat, Planner
@@ -60,6 +62,8 @@ class VTDL(Method):
             backbone's features; 0 leaves it out, and orientations are changes as others are.
         key_momentum: share of the old weights in those of the key encoder.
         bank_momentum: share of the old row in the new one, with a bank.
+        bank_placement: replicated, a whole bank on every rank; or sharded, each rank keeps its part, which trains the
+            same (with a bank).
         softmax: cross-entropy over all columns; otherwise the NCE form, whose constant comes from the first global
             batch.
         ignore_own_keys: leave out queued keys of the sample's own video, which the release takes for negatives: with K
@@ -91,6 +95,7 @@ class VTDL(Method):
         orientation_weight: float = 0.0,
         key_momentum: float = 0.999,
         bank_momentum: float = 0.5,
+        bank_placement: BankPlacement = "replicated",
         softmax: bool = True,
         ignore_own_keys: bool = False,
         legacy_shared_weight: bool = False,
@@ -107,6 +112,8 @@ class VTDL(Method):
                 "memory bank has neither positive clips nor queued keys: leave mixed_clip at anchor and "
                 "ignore_own_keys off, or take memory queue"
             )
+        if memory == "queue" and bank_placement != "replicated":
+            raise ValueError("bank_placement is about memory bank: take that, or leave bank_placement out")
         if legacy_constant and softmax:
             raise ValueError("legacy_constant is about the NCE form; switch softmax off, or leave it out")
         self.clip, self.temperature, self.softmax = clip, temperature, softmax
@@ -144,7 +151,7 @@ class VTDL(Method):
                 unit_rows=False,
             )
         else:
-            self.bank = MemoryBank(facts.num_samples, dim, momentum=bank_momentum, generator=generator)
+            self.bank = build_bank(bank_placement, facts.num_samples, dim, momentum=bank_momentum, generator=generator)
         self.constant: Tensor
         self.register_buffer("constant", torch.full((), -1.0))  # Z of the NCE form, -1 until known
         self._pending: tuple[Tensor, Tensor] | None = None
@@ -168,12 +175,13 @@ class VTDL(Method):
     def forward(self, batch: ViewBatch) -> MethodOutput:
         """The contrast of anchors with all else; what is to be remembered waits for `after_step`."""
         clips = dict(zip(self.parts, batch.clips, strict=True)) | self.derived(batch)
+        drawn = self._drawn(batch)  # before the networks: where the bank is sharded, it waits for the device
         features = {name: self.backbone.pooled(clips[name]) for name in ("anchor", "negative", STRONG) if name in clips}
         others = {name: self.head(feature) for name, feature in features.items()}
         query = others.pop("anchor")
         key = self.keys.encode(clips["positive"]) if self.keys else None
         with torch.autocast(query.device.type, enabled=False):
-            logits, metrics = self._compared(query, key, batch)
+            logits, metrics = self._compared(query, key, drawn, batch.index)
             for other in others.values():
                 logits = with_same_video(logits, query, other, temperature=self.temperature)
             losses = {"contrast": self._loss(logits)}
@@ -198,17 +206,25 @@ class VTDL(Method):
         """The clips that are changed before they are encoded, or made of another."""
         return self.changes(batch.clips, batch.targets)
 
-    def _compared(self, query: Tensor, key: Tensor | None, batch: ViewBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    def _drawn(self, batch: ViewBatch) -> DrawnRows | None:
+        """The sample's own row of the bank and K others, (B, 1 + K)."""
+        if self.bank is None:
+            return None
+        return self.bank.find(torch.cat([batch.index.unsqueeze(1), batch.targets["negatives"]], dim=1))
+
+    def _compared(
+        self, query: Tensor, key: Tensor | None, drawn: DrawnRows | None, index: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits (B, 1 + K) of the memory, column 0 the positive; and metrics of them."""
         if self.keys is None or key is None:
             assert self.bank is not None
-            rows = torch.cat([batch.index.unsqueeze(1), batch.targets["negatives"]], dim=1)
-            logits = bank_logits(query, self.bank.lookup(rows), self.temperature)
+            assert drawn is not None
+            logits = self.bank.scores(query, drawn) / self.temperature
             return logits, contrast_metrics(logits, self.temperature)
         logits = queue_logits(query, key, self.keys.queue.rows, temperature=self.temperature)
-        own = self.keys.videos == batch.index.unsqueeze(1)
+        own = self.keys.videos == index.unsqueeze(1)
         metrics = contrast_metrics(logits, self.temperature)
-        metrics |= {"queued_own": own.any(dim=1).double().mean(), "queue_age": self.keys.age(len(batch))}
+        metrics |= {"queued_own": own.any(dim=1).double().mean(), "queue_age": self.keys.age(len(index))}
         return without_own_keys(logits, own) if self.ignore_own_keys else logits, metrics
 
     def _loss(self, logits: Tensor) -> Tensor:

@@ -71,6 +71,17 @@ def test_the_memory_of_the_copy_is_used_again_unless_its_shape_changed(saver):
     assert saver._copies["method/weight"].shape == (7,)
 
 
+def test_what_was_gathered_is_written_with_the_method_and_takes_no_second_copy(saver, tmp_path):
+    saver.save(replace(state(1, 1.0), gathered={"bank": torch.arange(6.0)}))
+    saver.wait()
+    assert saver._copies.keys() >= {"method/weight", "method/count"}
+    assert not any("bank" in name for name in saver._copies)
+    written = read_checkpoint(checkpoint_path(tmp_path / "checkpoints", 1))
+    assert torch.equal(written.method["bank"], torch.arange(6.0))
+    assert written.method.keys() == {"weight", "count", "bank"}
+    assert written.gathered == {}
+
+
 def test_an_error_of_writing_comes_out_at_the_next_chance(saver, tmp_path):
     (tmp_path / "checkpoints").write_text("a file where the folder should be")
     saver.save(state(1, 1.0))

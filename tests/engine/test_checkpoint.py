@@ -73,6 +73,33 @@ def flip_a_bit_of_a_weight(path):
     path.write_bytes(content)
 
 
+def of_process(what):
+    path = Path("/proc/self") / what
+    if not path.exists():
+        pytest.skip("the system does not tell what a process has in memory")
+    return path.read_text()
+
+
+def own_bytes():
+    return 1024 * int(re.search(r"RssAnon:\s+(\d+) kB", of_process("status"))[1])
+
+
+def test_a_bank_is_read_from_the_file_as_it_is_used_and_nothing_else_stays_in_the_file(tmp_path):
+    bank = torch.arange(2**24, dtype=torch.float32)
+    optimizer = {"state": {0: {"momentum_buffer": bank[: 2**20].clone()}}}
+    path = save_checkpoint(tmp_path, RunState(FACTS, 1, 2, {"bank": bank}, optimizer))
+    before = own_bytes()
+    state = read_checkpoint(path)
+    part = state.method["bank"][1::64].clone()
+    assert own_bytes() - before < bank.nbytes / 4
+    assert torch.equal(part, bank[1::64])
+    assert str(path) in of_process("maps")
+    kept = state.optimizer["state"][0]["momentum_buffer"]
+    del state
+    assert str(path) not in of_process("maps")
+    assert torch.equal(kept, bank[: 2**20])
+
+
 @pytest.mark.parametrize("damage", [cut, flip_a_bit_of_a_weight])
 def test_a_damaged_newest_file_is_set_aside_loudly_and_the_one_before_taken(tmp_path, caplog, damage):
     for step in (10, 20):

@@ -7,6 +7,7 @@ from torch import distributed as dist
 from torch import nn
 
 from models.backbone import Backbone
+from models.sharded_bank import gathered_rows
 from pipelines.batch import ViewBatch
 
 STEPS = 5
@@ -68,7 +69,7 @@ def steps(build, batch_of, *, rank=0, world_size=1):
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in parameters]))
         optimizer.step()
         method.after_step()
-    return torch.stack(losses), torch.stack(gradients), method.state_dict()
+    return torch.stack(losses), torch.stack(gradients), method.state_dict() | gathered_rows(method)
 
 
 def _on_a_rank(world, build, batch_of):
