@@ -58,8 +58,8 @@ def _parser() -> argparse.ArgumentParser:
         "--level",
         default="default",
         metavar="LEVEL",
-        help="default; medium (free colours and shapes, full range of speeds); "
-        "hard (no network was seen to learn it yet)",
+        help="default; plain (the same colours and ground in all videos, easier to learn from); medium (free colours "
+        "and shapes, full range of speeds); hard (no network was seen to learn it yet)",
     )
     parser.add_argument("--size", type=int, default=64, metavar="PX", help="height and width (default 64)")
     parser.add_argument("--frames", type=int, default=64, metavar="T", help="frames a video, 25 a second (default 64)")
