@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +13,11 @@ from data_process.build_config import BuildConfig
 from data_process.errors import RunError
 from data_process.motion_set import MotionSetConfig, write_motion_set
 from data_process.source import SourceRequest
-from engine.atomic import replacing
 from engine.checkpoint import checkpoint_step, latest_checkpoint
 from launch.config import load_run
-from launch.evaluate import evaluate, one_frame_control, open_subject, print_table
+from launch.evaluate import evaluate, one_frame_control, open_subject, print_table, results_of
 from launch.pretrain import pretrain
+from launch.results import PRETRAINED_ONE_FRAME, RANDOM, RANDOM_ONE_FRAME
 
 _LEAST_GAIN, _LARGEST_CONTROL = 20.0, 18.0
 """Points of kNN over a random network, and kNN of the one-frame control, between which the demo counts as failed."""
@@ -62,10 +61,9 @@ def demo(out: Path, *, seed: int = 0, videos: int = 400, test_videos: int = 160)
             return status
     with _part("5/5 evaluate"):
         rows = judge(run_dir)
-    with replacing(run_dir / "demo.json") as file:
-        file.write(json.dumps(rows, indent=1).encode())
     print_table(f"motion set, {test_videos} test videos, per cent (chance 12.5)", rows)
     print(f"videos, shards and run: {out}")
+    keep(run_dir, rows)
     return _verdict(rows)
 
 
@@ -76,17 +74,25 @@ def judge(run_dir: Path) -> dict[str, dict[str, float]]:
     videos = (data.open(config.gallery), data.open(config.query))
     before = subject.untrained()
     return {
-        "random network": evaluate(before, videos, config, name="random network"),
-        "one frame, random network": one_frame_control(before, videos, config),
-        "one frame, pretrained": one_frame_control(subject.backbone, videos, config),
+        RANDOM: evaluate(before, videos, config, name=RANDOM),
+        RANDOM_ONE_FRAME: one_frame_control(before, videos, config),
+        PRETRAINED_ONE_FRAME: one_frame_control(subject.backbone, videos, config),
         f"pretrained, {subject.origin}": evaluate(subject.backbone, videos, config, name="pretrained"),
     }
 
 
+def keep(run_dir: Path, rows: dict[str, dict[str, float]]) -> None:
+    """Put the rows beside the run as `eval-demo.json`."""
+    subject = open_subject(run_dir)
+    config, data = subject.config, subject.loaded.config.data
+    videos = (data.open(config.gallery), data.open(config.query))
+    results_of(subject, videos, rows, config=config).write(run_dir / "eval-demo.json")
+
+
 def _verdict(rows: dict[str, dict[str, float]]) -> int:
     *_, pretrained = rows.values()
-    gain = pretrained["knn"] - rows["random network"]["knn"]
-    control = rows["one frame, pretrained"]["knn"]
+    gain = pretrained["knn"] - rows[RANDOM]["knn"]
+    control = rows[PRETRAINED_ONE_FRAME]["knn"]
     print(f"kNN gains {gain:.1f} points over a random network; one frame alone gives {control:.1f}")
     if gain < _LEAST_GAIN or control > _LARGEST_CONTROL:
         raise RunError(

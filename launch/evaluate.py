@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 
 from data_process.errors import InputError
 from data_process.video_set import VideoSet
-from engine.atomic import replacing
 from engine.checkpoint import backbone_weights, latest_checkpoint, read_checkpoint
 from engine.features import EvalConfig, SplitFeatures, extract_features
 from engine.knn import knn_votes
@@ -22,6 +20,7 @@ from engine.retrieval import topk_hits
 from engine.world import World, join, leave
 from launch.config import LoadedRun, load_run
 from launch.env import check_network, rank_variables
+from launch.results import ONE_FRAME, RANDOM, Results
 from launch.shared_cores import share_cores
 from models.backbone import Backbone
 from models.method import DatasetFacts
@@ -244,10 +243,43 @@ def _accuracy(scores: torch.Tensor, labels: torch.Tensor) -> float:
     return 100.0 * float((scores.argmax(dim=1) == labels).double().mean())
 
 
+def results_of(
+    subject: Subject, videos: tuple[VideoSet, VideoSet], rows: dict[str, dict[str, float]], *, config: EvalConfig
+) -> Results:
+    """Rows with what they were measured on, for a file."""
+    gallery, query = videos
+    return Results(
+        weights=subject.origin,
+        data=query.name,
+        gallery=gallery.split or "all",
+        gallery_videos=len(gallery),
+        query=query.split or "all",
+        query_videos=len(query),
+        classes=len(query.classes),
+        settings=asdict(config),
+        rows=rows,
+    )
+
+
 def run_measures(
-    path: Path, overrides: Sequence[str], *, measures: Sequence[str], controls: bool, weights: Path | None = None
+    path: Path,
+    overrides: Sequence[str],
+    *,
+    measures: Sequence[str],
+    one_frame: bool,
+    random: bool,
+    weights: Path | None = None,
 ) -> int:
-    """What `intravid retrieve`, `knn` and `linear` do: judge, print a table, write `eval-NAME.json` beside the run."""
+    """What `intravid retrieve`, `knn` and `linear` do: judge, print a table, write `eval-NAME.json` beside the run.
+
+    Args:
+        path: run folder, checkpoint or recipe.
+        overrides: of its settings.
+        measures: which of `MEASURES`.
+        one_frame: add the one-frame control.
+        random: add the network with first weights.
+        weights: exported file that is judged instead.
+    """
     subject = open_subject(path, overrides, weights=weights)
     config, judged = subject.loaded.config, subject.config
     os.environ.update(rank_variables(os.environ))
@@ -256,17 +288,17 @@ def run_measures(
     videos = world.finish_together(lambda: (config.data.open(judged.gallery), config.data.open(judged.query)))
     given = {"measures": measures, "pipeline": config.pipeline, "world": world}
     rows = {f"{path.name or path} ({subject.origin})": evaluate(subject.backbone, videos, judged, **given)}
-    if controls:
-        rows["one frame"] = one_frame_control(subject.backbone, videos, judged, **given)
-        rows["random network"] = evaluate(subject.untrained(), videos, judged, **given)
+    if one_frame:
+        rows[ONE_FRAME] = one_frame_control(subject.backbone, videos, judged, **given)
+    if random:
+        rows[RANDOM] = evaluate(subject.untrained(), videos, judged, **given)
     leave()  # a process that ends inside of its group may be aborted by the group's own threads
     if world.is_main:
-        title = f"{videos[1].name}: {len(videos[1])} {videos[1].split} videos against {len(videos[0])}"
-        print_table(title, rows)
+        results = results_of(subject, videos, rows, config=judged)
+        print_table(results.title, rows)
         if subject.folder is not None:
             for measure in measures:
-                with replacing(subject.folder / f"eval-{measure}.json") as file:
-                    file.write(json.dumps(rows, indent=1).encode())
+                results.write(subject.folder / f"eval-{measure}.json")
     return 0
 
 

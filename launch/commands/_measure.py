@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 
-def run(name: str, does: str, arguments: list[str]) -> int:
-    """Parse the command line of one measure and run it."""
+def run(name: str, does: str, arguments: list[str], *, one_frame: bool = True) -> int:
+    """Parse the command line of one measure and run it; `one_frame` adds that control unless it is asked not to."""
     parser = argparse.ArgumentParser(
         prog=f"intravid {name}",
         description=f"Judge a backbone by {does}, on the eval.query split against the eval.gallery split.",
@@ -19,6 +19,12 @@ def run(name: str, does: str, arguments: list[str]) -> int:
     )
     parser.add_argument("run", type=Path, help="run folder, checkpoint, or recipe (then: random weights)")
     parser.add_argument("--controls", action="store_true", help="add rows for one repeated frame and a random network")
+    if one_frame:
+        parser.add_argument(
+            "--no-one-frame",
+            action="store_true",
+            help="leave out the row for one repeated frame, which takes six clips",
+        )
     parser.add_argument(
         "--weights", type=Path, metavar="FILE", help="judge this file of `intravid export` or `import` instead"
     )
@@ -27,4 +33,11 @@ def run(name: str, does: str, arguments: list[str]) -> int:
     from launch.pretrain import set_up_logging
 
     set_up_logging()
-    return run_measures(given.run, overrides, measures=(name,), controls=given.controls, weights=given.weights)
+    return run_measures(
+        given.run,
+        overrides,
+        measures=(name,),
+        one_frame=given.controls or (one_frame and not given.no_one_frame),
+        random=given.controls,
+        weights=given.weights,
+    )

@@ -5,4 +5,4 @@ from launch.commands._measure import run
 
 def main(arguments: list[str]) -> int:
     """Run the command."""
-    return run("linear", "linear probe of the frozen backbone", arguments)
+    return run("linear", "linear probe of the frozen backbone", arguments, one_frame=False)

@@ -30,17 +30,16 @@ def parts(monkeypatch):
         demo_module, "latest_checkpoint", lambda run: run / f"step-{state.get('reached', state['steps'][-1]):09d}.pt"
     )
     monkeypatch.setattr(demo_module, "judge", lambda run: state.get("rows", GOOD))
+    monkeypatch.setattr(demo_module, "keep", lambda run, rows: ran.append("results"))
     return ran, state
 
 
 def test_training_stops_in_the_middle_and_goes_on_to_the_end(parts, tmp_path, capsys):
     ran, state = parts
-    (tmp_path / "run").mkdir()
     assert demo_module.demo(tmp_path) == 0
-    assert ran == ["videos", "shards", "pretrain", "pretrain"]
+    assert ran == ["videos", "shards", "pretrain", "pretrain", "results"]
     assert state["steps"][0] * 2 == state["steps"][1]
     assert "kNN gains 36.0 points" in capsys.readouterr().out
-    assert (tmp_path / "run" / "demo.json").is_file()
 
 
 @pytest.mark.parametrize(("status", "reached"), [(130, 10), (0, 10)], ids=["Ctrl-C", "TERM"])
@@ -55,7 +54,6 @@ def test_a_signal_in_training_ends_the_demo_there(parts, tmp_path, capsys, statu
 @pytest.mark.parametrize(("row", "knn"), [("pretrained, step 480", 30.0), ("one frame, pretrained", 25.0)])
 def test_nothing_learned_and_frames_that_tell_the_class_are_failures(parts, tmp_path, row, knn):
     _, state = parts
-    (tmp_path / "run").mkdir()
     state["rows"] = {**GOOD, row: {"knn": knn}}
     with pytest.raises(RunError, match="the demo expects a kNN gain"):
         demo_module.demo(tmp_path)

@@ -1,10 +1,10 @@
-import json
-
 import pytest
 
+from data_process.errors import InputError
 from engine.checkpoint import latest_checkpoint
 from launch import cli
 from launch.evaluate import evaluate, initial_backbone, one_frame_control, open_subject
+from launch.results import read_results
 from pipelines import evaluation as evaluation_module
 from tests.launch.runs import RECIPE, ROOT, TORCHRUN, complete, pretrain_words
 from tests.sample_videos import small_dataset
@@ -26,11 +26,15 @@ def run(shards, tmp_path_factory):
 )
 def test_a_run_folder_is_judged_with_its_own_settings(run, capsys, command, columns):
     assert cli.main([command, str(run)]) == 0
-    rows = json.loads((run / f"eval-{command}.json").read_text())
-    (name,) = rows
+    results = read_results(run)[command]
+    name, *controls = results.rows
+    assert controls == ([] if command == "linear" else ["one frame"])
+    rows = results.rows
     assert "step 3" in name
     assert list(rows[name]) == columns
-    assert all(0 <= value <= 100 for value in rows[name].values())
+    assert all(0 <= value <= 100 for row in rows.values() for value in row.values())
+    assert (results.step, results.gallery_videos, results.query_videos, results.classes) == (3, 16, 8, 2)
+    assert results.settings["num_clips"] == 2
     said = capsys.readouterr().out
     assert f"{rows[name][columns[0]]:.1f}" in said
     assert "8 test videos against 16" in said
@@ -38,8 +42,21 @@ def test_a_run_folder_is_judged_with_its_own_settings(run, capsys, command, colu
 
 def test_controls_add_one_frame_and_a_random_network(run):
     assert cli.main(["knn", str(run), "--controls"]) == 0
-    rows = json.loads((run / "eval-knn.json").read_text())
-    assert list(rows)[1:] == ["one frame", "random network"]
+    results = read_results(run)["knn"]
+    assert list(results.rows)[1:] == ["one frame", "random network"]
+    judged, one_frame, random = results.rows.values()
+    assert (results.judged, results.one_frame, results.random) == (judged, one_frame, random)
+
+
+def test_one_frame_may_be_left_out(run):
+    assert cli.main(["knn", str(run), "--no-one-frame"]) == 0
+    assert read_results(run)["knn"].one_frame == {}
+
+
+def test_a_file_of_another_form_is_no_table(tmp_path):
+    (tmp_path / "eval-knn.json").write_text('{"some run": {"knn": 3.0}}')
+    with pytest.raises(InputError, match=r"eval-knn\.json is no file of measures"):
+        read_results(tmp_path)
 
 
 def test_a_checkpoint_may_be_named_instead_of_its_run(run):

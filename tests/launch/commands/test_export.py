@@ -6,6 +6,7 @@ import torch
 
 from engine.checkpoint import backbone_weights, latest_checkpoint, read_checkpoint
 from launch import cli
+from launch.results import read_results
 from models.weights.exported import load_backbone, load_weights
 from models.weights.tensor_file import read_tensor_file
 from tests.launch.runs import pretrain_words
@@ -97,13 +98,13 @@ def test_an_exported_file_is_judged_as_its_run_is(run, tmp_path, capsys):
     out = tmp_path / "r3d.safetensors"
     assert cli.main(["export", str(run), str(out)]) == 0
     assert cli.main(["knn", str(run)]) == 0
-    of_run = json.loads((run / "eval-knn.json").read_text())
+    of_run = read_results(run)["knn"].judged
     (run / "eval-knn.json").unlink()
     capsys.readouterr()
     assert cli.main(["knn", str(run), "--weights", str(out), "--controls"]) == 0
     said = capsys.readouterr().out
     (row,) = (line for line in said.splitlines() if "weights r3d.safetensors" in line)
-    assert f"{next(iter(of_run.values()))['knn']:.1f}" in row
+    assert f"{of_run['knn']:.1f}" in row
     assert "random network" in said
     assert not (run / "eval-knn.json").exists()  # which is of the run's own weights
 
