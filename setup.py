@@ -16,7 +16,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=[name for room in ROOMS + BESIDE for name in (room, *(f"{room}.{sub}" for sub in find_packages(room)))],
-    package_data={"configs": ["**/*.yaml"]},
+    package_data={"configs": ["**/*.yaml"], "launch.report": ["*.css"]},
     install_requires=[
         "torch>=2.11,<2.14",
         "numpy>=1.26,<3",
@@ -38,7 +38,7 @@ setup(
         "video": ["av>=13,<20"],
         "flow": ["opencv-python-headless>=4.9,<6"],
         "large-batch": ["pytorch-optimizer>=3.9,<5"],
-        "report": ["matplotlib>=3.8,<4", "tensorboard>=2.16,<3"],
+        "report": ["scikit-learn>=1.4,<2", "tensorboard>=2.16,<3"],
         "dev": [
             "pytest>=8,<10",
             "pytest-timeout>=2.3,<3",

@@ -5,7 +5,7 @@ N videos, D features.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal
@@ -104,19 +104,33 @@ class SplitFeatures:
 
 def clip_features(backbone: Backbone, clips: Tensor, config: EvalConfig) -> Tensor:
     """Features (B, D) of clips (B, C, T, H, W)."""
-    if config.modality == "residual":
-        clips = residual(clips)
+    return as_vector(feature_map(backbone, clips, config), config)
+
+
+def feature_map(backbone: Backbone, clips: Tensor, config: EvalConfig) -> Tensor:
+    """What the backbone makes of clips (B, C, T, H, W) in the asked-for modality, (B, channels, t, h, w)."""
+    return backbone(residual(clips) if config.modality == "residual" else clips)
+
+
+def as_vector(maps: Tensor, config: EvalConfig) -> Tensor:
+    """Feature maps (B, channels, t, h, w) as the asked-for features (B, D)."""
     if config.feature == "pooled":
-        return backbone.pooled(clips)
-    feature_map = backbone(clips)
+        return maps.mean(dim=(2, 3, 4))
     # Maps smaller than the window stay as they are, so that small inputs have conv features, too.
-    window = (1, min(2, feature_map.shape[3]), min(2, feature_map.shape[4]))
-    return functional.max_pool3d(feature_map, window).flatten(1)
+    window = (1, min(2, maps.shape[3]), min(2, maps.shape[4]))
+    return functional.max_pool3d(maps, window).flatten(1)
 
 
 @torch.no_grad()
 def extract_features(
-    backbone: Backbone, batches: Iterable[ViewBatch], config: EvalConfig, *, world: World, label: str, total: int
+    backbone: Backbone,
+    batches: Iterable[ViewBatch],
+    config: EvalConfig,
+    *,
+    world: World,
+    label: str,
+    total: int,
+    on_clips: Callable[[Tensor, Tensor], object] = lambda index, maps: None,
 ) -> Tensor:
     """Clip-averaged features (N, D) of all ranks' videos in rank order, float32 on the CPU.
 
@@ -127,6 +141,7 @@ def extract_features(
         world: ranks whose parts follow each other.
         label: of the progress display, which only rank 0 shows.
         total: videos of this rank.
+        on_clips: called with the indices (B,) and the feature maps of every batch of clips, for what else is wanted.
     """
     was_training = backbone.training
     backbone.eval()
@@ -134,7 +149,11 @@ def extract_features(
     try:
         with show_progress(label, total, unit="videos") if world.is_main else nullcontext() as progress:
             for batch in batches:
-                features = [clip_features(backbone, clip, config).float() for clip in batch.clips]
+                features = []
+                for clips in batch.clips:
+                    maps = feature_map(backbone, clips, config)
+                    on_clips(batch.index, maps)
+                    features.append(as_vector(maps, config).float())
                 new = videos.add(batch.index.tolist(), torch.stack(features).mean(dim=0).cpu())
                 if progress:
                     progress.advance(new)

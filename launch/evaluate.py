@@ -192,17 +192,9 @@ def one_frame_control(
     return {name: sum(run[name] for run in runs) / len(runs) for name in runs[0]}
 
 
-def _features(
-    backbone: Backbone,
-    videos: VideoSet,
-    config: EvalConfig,
-    pipeline: PipelineConfig,
-    world: World,
-    sharing: int,
-    frozen_frame: float | None,
-    name: str,
-) -> SplitFeatures:
-    clips = EvaluationClips(
+def evaluation_clips(config: EvalConfig, *, frozen_frame: float | None = None) -> EvaluationClips:
+    """The clips that the settings of evaluation ask for; `frozen_frame` as in `evaluate`."""
+    return EvaluationClips(
         num_clips=config.num_clips,
         sampling=config.sampling,
         crops=config.crops,
@@ -215,6 +207,19 @@ def _features(
         drop_last_frame=config.drop_last_frame,
         frozen_frame=frozen_frame,
     )
+
+
+def _features(
+    backbone: Backbone,
+    videos: VideoSet,
+    config: EvalConfig,
+    pipeline: PipelineConfig,
+    world: World,
+    sharing: int,
+    frozen_frame: float | None,
+    name: str,
+) -> SplitFeatures:
+    clips = evaluation_clips(config, frozen_frame=frozen_frame)
     mine = evaluation_slice(len(videos), rank=world.rank, world_size=world.world_size)
     batches = evaluation_batches(
         videos,

@@ -114,6 +114,7 @@ DOORS = {
     "nvidia.dali": "pipelines/dali.py",
     "submitit": "launch/submit.py",
     "apex": "engine/optim.py",
+    "sklearn": "engine/embedding.py",
 }
 
 

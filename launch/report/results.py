@@ -1,0 +1,125 @@
+"""Tables of what was measured: controls below it, the published numbers below these, and what differs from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from xml.etree.ElementTree import Element
+
+from launch.report.markup import Content, node, table
+from launch.report.recipes import differences, nearest_published
+from launch.report.runs import RunFolder
+from launch.results import Results
+
+_NAMES = {"knn": "kNN", "linear": "linear probe"}
+_MOST_OPEN = 8
+
+
+def results(runs: Sequence[RunFolder]) -> list[Element]:
+    """The section of measures, a part for each run."""
+    text = (
+        "Per cent of the judged videos. retrieve@k: the class of a video is among its k nearest of the gallery. One "
+        "frame: all frames of a clip are the same one, so that motion cannot help; a network that is no better on "
+        "whole clips has learned looks."
+    )
+    made: list[Content] = [node("h2", "Measures", id="measures"), node("p", text, class_="faint")]
+    if len(runs) > 1:
+        made.append(_side_by_side(runs))
+    for run in runs:
+        made += [node("h3", run.name) if len(runs) > 1 else None, *_of_run(run)]
+    return [one for one in made if isinstance(one, Element)]
+
+
+def _side_by_side(runs: Sequence[RunFolder]) -> Element | None:
+    measures = sorted({name for run in runs for one in run.results.values() for name in one.judged}, key=_order)
+    if not measures:
+        return None
+    rows = []
+    for run in runs:
+        found = {name: run.latest(name) for name in measures}
+        weights = ", ".join(dict.fromkeys(one.weights for one in found.values() if one is not None))
+        cells = [f"{one.judged[name]:.1f}" if one is not None else "-" for name, one in found.items()]
+        rows.append([run.name, weights or "-", *cells])
+    head = ["", "judged at", *(_NAMES.get(name, name) for name in measures)]
+    caption = "Side by side; comparable where the judged videos and the settings of evaluation are the same."
+    return table(head, rows, caption=caption, label="runs side by side")
+
+
+def _of_run(run: RunFolder) -> list[Element]:
+    groups: dict[tuple[str, str, str], dict[str, Results]] = {}
+    for measure in dict.fromkeys(name for one in run.results.values() for name in one.judged):
+        found = run.latest(measure)
+        if found is not None:
+            groups.setdefault((found.weights, found.data, found.query), {})[measure] = found
+    made = [_table(run, group) for group in groups.values()]
+    if not groups:
+        hint = f"intravid retrieve {run.path} && intravid knn {run.path} --controls && intravid linear {run.path}"
+        made.append(node("p", "Nothing was measured yet: ", node("code", hint), class_="note"))
+    published = nearest_published(run.settings)
+    if published is not None and run.settings:
+        made.append(_differences(run, published.recipe))
+    elif run.method:
+        made.append(node("p", f"No published number is known for {run.method}.", class_="note"))
+    return made
+
+
+def _table(run: RunFolder, group: Mapping[str, Results]) -> Element:
+    measures = list(group)
+    one = next(iter(group.values()))
+    published = nearest_published(run.settings)
+    figures = published.by_measure if published else {}
+    columns = sorted({*measures, *figures}, key=_order)
+
+    def row(name: Content, values: Mapping[str, float], kind: str | None = None) -> Element:
+        cells = [f"{values[column]:.1f}" if column in values else "-" for column in columns]
+        return node("tr", node("th", name, scope="row"), [node("td", cell) for cell in cells], class_=kind)
+
+    def of(rows: str) -> dict[str, float]:
+        return {name: getattr(group[name], rows)[name] for name in measures if name in getattr(group[name], rows)}
+
+    rows = [row(f"{run.name}, {one.weights}", of("judged"), "judged")]
+    rows.append(
+        row("one frame, repeated", of("one_frame")) if of("one_frame") else _missing(run, measures, len(columns))
+    )
+    if of("random"):
+        rows.append(row("random network", of("random")))
+    both = {
+        name: group[name].rows[key][name]
+        for name in measures
+        for key in group[name].rows
+        if key.endswith(", random network")
+    }
+    if both:
+        rows.append(row("one frame, random network", both))
+    if one.classes > 1:
+        single = {name: 100.0 / one.classes for name in measures if name in ("knn", "linear", "retrieve@1")}
+        rows.append(row(f"chance, {one.classes} classes of one size", single))
+    if published and figures:
+        rows.append(row(["published: ", node("code", published.recipe)], figures))
+    caption = one.title
+    if 0 <= one.step < run.step:
+        caption += f". Judged at step {one.step}; the run is at step {run.step}"
+    if published and figures:
+        caption += f". Published: {published.source}; accuracies after fine-tuning on all labels; not measured here"
+    return table(["", *(_NAMES.get(name, name) for name in columns)], rows, caption=f"{caption}.", label="measures")
+
+
+def _missing(run: RunFolder, measures: Sequence[str], columns: int) -> Element:
+    command = f"intravid {'knn' if 'knn' in measures else 'retrieve'} {run.path} --controls"
+    cell = node("td", "not measured: ", node("code", command), colspan=columns)
+    return node("tr", node("th", "one frame, repeated", scope="row"), cell, class_="empty")
+
+
+def _order(measure: str) -> tuple[int, int, str]:
+    kind, _, k = measure.partition("@")
+    kinds = ("retrieve", "knn", "linear", "")
+    return kinds.index(kind if kind in kinds else ""), int(k or 0), "" if k else measure[::-1]
+
+
+def _differences(run: RunFolder, recipe: str) -> Element:
+    rows = differences(run.settings, recipe)
+    text = [
+        "What differs from ", node("code", f"configs/pretrain/{recipe}.yaml"),
+        f", the published recipe with most in common: {len(rows)} settings",
+    ]  # fmt: skip
+    body = table(["setting", "this run", "published recipe"], rows, label="settings that differ", class_="words")
+    return node("details", node("summary", text), body, open=len(rows) <= _MOST_OPEN)
