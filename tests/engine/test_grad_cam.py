@@ -69,7 +69,9 @@ def test_maps_of_a_network_are_those_of_the_equations_one_clip_at_a_time():
     part = max(number for number, shape in enumerate(shapes) if min(shape) >= 4)
     assert part < len(shapes) - 1
     for clip, direction, heat in zip(clips, directions, maps, strict=True):
-        torch.testing.assert_close(heat, slow_grad_cam(backbone, clip[None], direction, part=part), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            heat, slow_grad_cam(backbone, clip[None], direction, part=part), atol=1e-5, rtol=1e-4
+        )
 
 
 def test_weights_and_gradients_of_the_network_stay_as_they_were():

@@ -1,0 +1,220 @@
+"""The page as a whole: that it can be sent, opened and read, and that its numbers are those of the files."""
+
+import base64
+import re
+import shutil
+from io import BytesIO
+
+import pytest
+import torch
+from PIL import Image
+
+from data_process.errors import RunError
+from engine.log import read_log
+from launch import cli
+from launch.report import write as write_module
+from launch.report.charts import number
+from launch.report.look import look_at
+from launch.report.neighbours import stored_frames
+from launch.report.runs import read_runs
+from launch.report.write import write_report
+from launch.results import read_results
+from tests.launch.report.page import Page
+
+
+@pytest.mark.parametrize("which", ["page", "both"])
+def test_the_page_needs_nothing_but_itself(which, request):
+    page = request.getfixturevalue(which)
+    assert len(page.bytes) < 5_000_000
+    assert {name for name, _ in page.elements} & {"script", "link", "iframe", "object", "embed", "base"} == set()
+    ids = {attributes["id"] for _, attributes in page.elements if "id" in attributes}
+    for name, attributes in page.elements:
+        assert not [key for key in attributes if key.startswith("on")], name
+        for key in ("src", "srcset", "href", "data", "action", "poster", "background"):
+            place = attributes.get(key, "#measures")
+            assert place.startswith("data:image/") or place.removeprefix("#") in ids, (name, place[:80])
+    (style,) = re.findall(r"<style>(.*?)</style>", page.text, re.DOTALL)
+    assert "@import" not in style
+    assert "url(" not in page.text
+    assert not re.search(r"(https?:)?//\w+\.\w+", re.sub(r"base64,[\w+/=]+", "", page.text))
+
+
+@pytest.mark.parametrize("which", ["page", "both"])
+def test_every_picture_says_what_it_shows(which, request):
+    page = request.getfixturevalue(which)
+    images, drawings = page.named("img"), page.named("svg")
+    assert len(images) > 15
+    assert all(len(one["alt"]) > 4 for one in images)
+    shown = [one for one in drawings if one.get("aria-hidden") != "true"]
+    assert len(shown) > 10
+    assert all(one["role"] == "img" and len(one["aria-label"]) > 10 for one in shown)
+
+
+def test_the_page_is_marked_for_people_and_browsers(page):
+    assert page.bytes.startswith(b"<!DOCTYPE html>")
+    assert page.named("html") == [{"lang": "en"}]
+    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in page.named("meta")
+    assert "prefers-color-scheme: dark" in page.text
+    assert len(page.named("h1")) == 1
+    anchors = [one["href"] for one in page.named("a")]
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {f"#{name}" for name in ("measures", "curves", "speed", "neighbours", "embedding", "confusion")} <= set(
+        anchors
+    )
+    assert {f"#{name}" for name in ("attention", "inputs", "settings")} <= set(anchors)
+
+
+def test_what_stands_in_a_name_does_not_become_an_element(page):
+    assert "judged & <odd>" in next(iter(page.table_with("retrieve@1")))
+    assert "odd" not in {name for name, _ in page.elements}
+
+
+def test_measures_are_those_of_the_files_with_their_controls(page, run):
+    table = page.table_with("retrieve@1", "retrieve@3", "kNN", "linear probe")
+    results = read_results(run)
+    files = {"retrieve@1": "retrieve", "retrieve@3": "retrieve", "knn": "knn", "linear": "linear"}
+    columns = {"knn": "kNN", "linear": "linear probe"}
+    rows = {name: table[name] for name in ("one frame, repeated", "random network")}
+    judged = next(iter(table))
+    assert judged.endswith("step 4")
+    for measure, file in files.items():
+        column = columns.get(measure, measure)
+        assert table[judged][column] == f"{results[file].judged[measure]:.1f}"
+        assert rows["one frame, repeated"][column] == f"{results[file].one_frame[measure]:.1f}"
+        assert rows["random network"][column] == f"{results[file].random[measure]:.1f}"
+    assert table["published: iic_r3d_ucf101"]["retrieve@1"] == "36.5"
+    assert table["chance, 2 classes of one size"]["kNN"] == "50.0"
+    assert f"{results['knn'].judged['knn']:.1f} %" in page.text
+
+
+def test_last_values_are_those_of_the_log(page, run):
+    last = read_log(run / "log.jsonl")[-1]
+    (column,) = {name for rows in page.tables for name in rows[0][1:] if name.endswith(", step 4")}
+    table = page.table_with(column)
+    assert table["total loss"][column] == number(last["losses"]["total"])
+    assert table["learning rate"][column] == number(last["lr"])
+    for name, value in last["metrics"].items():
+        assert table[name.replace("_", " ")][column] == number(value)
+
+
+def test_curves_of_both_runs_lie_in_one_chart_with_a_legend(both, run, other_run):
+    charts = [one for one in both.named("svg") if one.get("aria-label", "").startswith("total loss over steps")]
+    (label,) = [one["aria-label"] for one in charts]
+    for path in (run, other_run):
+        records = read_log(path / "log.jsonl")
+        first, last = records[0], records[-1]
+        assert f"{number(first['losses']['total'])} at step {first['step']}" in label
+        assert f"{number(last['losses']['total'])} at step {last['step']}" in label
+    assert "unjudged" in both.text
+    assert "Nothing was measured yet" in both.text
+    side = both.table_with("judged at", "kNN")
+    assert [row["kNN"] == "-" for row in side.values()] == [False, True]
+    assert "1 more runs without pictures" in both.text
+
+
+def test_the_matrix_counts_what_the_classifier_said(page, run):
+    matrix = page.table_with("a", "b")
+    counts = {row: {column: int(text or 0) for column, text in cells.items()} for row, cells in matrix.items()}
+    assert sum(sum(row.values()) for row in counts.values()) == 8
+    right = counts["a"]["a"] + counts["b"]["b"]
+    assert 100 * right / 8 == read_results(run)["knn"].judged["knn"]
+    by_class = page.table_with("videos", "kNN, %")
+    for name, row in by_class.items():
+        assert float(row["kNN, %"]) == pytest.approx(100 * counts[name][name] / int(row["videos"]), abs=0.05)
+
+
+def test_neighbours_are_the_nearest_and_marked_right_or_wrong(page, run):
+    (folder,) = read_runs([run])
+    look = look_at(folder, [], most_videos=100)
+    nearest = look.gallery.labels[look.nearest]
+    top = 100 * float((nearest[:, 0] == look.query.labels).double().mean())
+    assert top == read_results(run)["retrieve"].judged["retrieve@1"]
+    alts = [one["alt"] for one in page.named("img")]
+    for place in look.examples(8):
+        truth = look.classes[look.query.labels[place]]
+        for rank, label in enumerate(nearest[place].tolist(), start=1):
+            kind = "right" if look.classes[label] == truth else "wrong"
+            assert f"Neighbour {rank} of {truth}: {look.classes[label]}, {kind}" in alts
+    assert torch.equal(look.similarity, look.similarity.sort(dim=1, descending=True).values)
+
+
+def test_films_move_and_stand_still_for_those_who_want_it(page, run):
+    (folder,) = read_runs([run])
+    look = look_at(folder, [], most_videos=100)
+    frames = stored_frames(look.query, look.examples(8)[0], 96)
+    film = next(one for one in page.named("img") if one["alt"].startswith("Query"))
+    shown = Image.open(BytesIO(base64.b64decode(film["src"].partition("base64,")[2])))
+    assert shown.n_frames == len(frames) > 4
+    assert shown.size == (int(film["width"]), int(film["height"])) == frames[0].size
+    stills = page.named("source")
+    assert all("prefers-reduced-motion" in one["media"] for one in stills)
+    still = Image.open(BytesIO(base64.b64decode(stills[0]["srcset"].partition("base64,")[2])))
+    assert getattr(still, "n_frames", 1) == 1
+
+
+def test_the_same_run_gives_the_same_bytes(page, run, tmp_path):
+    assert write_report([run], tmp_path / "again.html").read_bytes() == page.bytes
+
+
+def test_classes_keep_their_shares_where_only_some_videos_are_looked_at(run, tmp_path):
+    (folder,) = read_runs([run])
+    look = look_at(folder, [], most_videos=6)
+    assert (len(look.gallery.chosen), len(look.query.chosen)) == (6, 6)
+    assert torch.bincount(look.gallery.labels).tolist() == [3, 3]
+    page = Page(write_report([run], tmp_path / "few.html", most_videos=6))
+    assert "6 of 16 train videos" in page.text
+
+
+def test_a_run_whose_shards_are_gone_has_curves_and_says_what_is_missing(run, tmp_path):
+    page = Page(write_report([run], tmp_path / "gone.html", overrides=["--data.root=nowhere"]))
+    assert "Left out: " in page.text
+    assert "nowhere" in page.text
+    assert page.named("img") == []
+    assert page.table_with("retrieve@1")["random network"]
+
+
+def test_a_run_that_has_only_begun_can_be_reported(run, tmp_path):
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    shutil.copy(run / "config.yaml", begun)
+    page = Page(write_report([begun], tmp_path / "begun.html"))
+    assert "No run has a log yet" in page.text
+    assert "there is no checkpoint" in page.text
+
+
+def test_a_page_that_would_be_too_large_is_refused_and_the_old_one_stays(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(write_module, "LARGEST", 1000)
+    (tmp_path / "report.html").write_text("old")
+    with pytest.raises(RunError, match="name fewer runs"):
+        write_report([run], tmp_path / "report.html", pictures=0)
+    assert (tmp_path / "report.html").read_text() == "old"
+
+
+# The command.
+
+
+def test_the_command_writes_beside_its_run_and_prints_where(run, tmp_path, capsys):
+    copy = tmp_path / "runs" / "copy"
+    shutil.copytree(run, copy)
+    assert cli.main(["report", str(copy), "--pictures", "0"]) == 0
+    assert capsys.readouterr().out.strip() == str(copy / "report.html")
+    page = Page(copy / "report.html")
+    assert "runs/copy" in page.text
+    assert page.named("img") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["nowhere"], "nowhere is no run folder"),
+        (["RUN", "RUN"], "is named twice"),
+        (["RUN", "--out", "missing/x.html"], "does not exist"),
+        (["RUN", "--pictures", "-1"], "--pictures -1"),
+        (["RUN", "--most-videos", "0"], "--most-videos 0"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_input_is_one_paragraph_and_status_2(run, capsys, words, told):
+    assert cli.main(["report", *(str(run) if word == "RUN" else word for word in words)]) == 2
+    assert told in capsys.readouterr().err
