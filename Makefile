@@ -1,4 +1,4 @@
-# make demo     motion videos, shards, pretraining with a stop and a resume, evaluation: a table in a few minutes
+# make demo     motion videos, shards, pretraining with a stop and a resume, evaluation, report: a few minutes
 # make test     lint and all tests
 # make lint     ruff and pyright
 # make bench    the speed of every stage beside its peers (`intravid bench`), in about ten minutes

@@ -8,7 +8,7 @@ import textwrap
 from importlib import import_module
 
 COMMANDS = {
-    "demo": "motion videos, shards, pretraining with a stop and a resume, evaluation",
+    "demo": "motion videos, shards, pretraining with a stop and a resume, evaluation, report",
     "synth": "write a labelled motion dataset of real MP4 files",
     "build": "videos to LMDB shards",
     "index": "write the index of a folder of shards",

@@ -17,6 +17,7 @@ from engine.checkpoint import checkpoint_step, latest_checkpoint
 from launch.config import load_run
 from launch.evaluate import evaluate, one_frame_control, open_subject, print_table, results_of
 from launch.pretrain import pretrain
+from launch.report.write import write_report
 from launch.results import PRETRAINED_ONE_FRAME, RANDOM, RANDOM_ONE_FRAME
 
 _LEAST_GAIN, _LARGEST_CONTROL = 20.0, 18.0
@@ -63,7 +64,7 @@ def demo(out: Path, *, seed: int = 0, videos: int = 400, test_videos: int = 160)
         rows = judge(run_dir)
     print_table(f"motion set, {test_videos} test videos, per cent (chance 12.5)", rows)
     print(f"videos, shards and run: {out}")
-    keep(run_dir, rows)
+    print(f"report: {keep(run_dir, rows)}")
     return _verdict(rows)
 
 
@@ -81,12 +82,13 @@ def judge(run_dir: Path) -> dict[str, dict[str, float]]:
     }
 
 
-def keep(run_dir: Path, rows: dict[str, dict[str, float]]) -> None:
-    """Put the rows beside the run as `eval-demo.json`."""
+def keep(run_dir: Path, rows: dict[str, dict[str, float]]) -> Path:
+    """Put the rows beside the run as `eval-demo.json`, and write its report; the path of that."""
     subject = open_subject(run_dir)
     config, data = subject.config, subject.loaded.config.data
     videos = (data.open(config.gallery), data.open(config.query))
     results_of(subject, videos, rows, config=config).write(run_dir / "eval-demo.json")
+    return write_report([run_dir], run_dir / "report.html")
 
 
 def _verdict(rows: dict[str, dict[str, float]]) -> int:

@@ -10,8 +10,8 @@ def main(arguments: list[str]) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(
         prog="intravid demo",
-        description="Motion videos, shards, pretraining with a stop and a resume, retrieval, kNN and linear probe: a "
-        "few minutes on two cores. A second start in the same folder goes on with what is there.",
+        description="Motion videos, shards, pretraining with a stop and a resume, retrieval, kNN and linear probe, a "
+        "report: a few minutes on two cores. A second start in the same folder goes on with what is there.",
         epilog="example:\n  intravid demo demo-out --seed 1\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
         if (value := getattr(given, name)) < least:
             raise InputError(f"--{name.replace('_', '-')} {value}: expected {least} or more")
     out = given.out or (given.runs[0] if len(given.runs) == 1 else Path()) / "report.html"
-    if not out.parent.is_dir():
+    if given.out and not out.parent.is_dir():
         raise InputError(f"the folder of {out} does not exist; make it first, or see --out")
     from launch.pretrain import set_up_logging
     from launch.report.write import write_report

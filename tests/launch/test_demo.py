@@ -30,16 +30,18 @@ def parts(monkeypatch):
         demo_module, "latest_checkpoint", lambda run: run / f"step-{state.get('reached', state['steps'][-1]):09d}.pt"
     )
     monkeypatch.setattr(demo_module, "judge", lambda run: state.get("rows", GOOD))
-    monkeypatch.setattr(demo_module, "keep", lambda run, rows: ran.append("results"))
+    monkeypatch.setattr(demo_module, "keep", lambda run, rows: ran.append("report") or run / "report.html")
     return ran, state
 
 
 def test_training_stops_in_the_middle_and_goes_on_to_the_end(parts, tmp_path, capsys):
     ran, state = parts
     assert demo_module.demo(tmp_path) == 0
-    assert ran == ["videos", "shards", "pretrain", "pretrain", "results"]
+    assert ran == ["videos", "shards", "pretrain", "pretrain", "report"]
     assert state["steps"][0] * 2 == state["steps"][1]
-    assert "kNN gains 36.0 points" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "kNN gains 36.0 points" in said
+    assert f"report: {tmp_path / 'run' / 'report.html'}" in said
 
 
 @pytest.mark.parametrize(("status", "reached"), [(130, 10), (0, 10)], ids=["Ctrl-C", "TERM"])

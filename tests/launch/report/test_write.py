@@ -12,6 +12,7 @@ from PIL import Image
 from data_process.errors import RunError
 from engine.log import read_log
 from launch import cli
+from launch.demo import keep
 from launch.report import write as write_module
 from launch.report.charts import number
 from launch.report.look import look_at
@@ -189,6 +190,20 @@ def test_a_page_that_would_be_too_large_is_refused_and_the_old_one_stays(run, tm
     with pytest.raises(RunError, match="name fewer runs"):
         write_report([run], tmp_path / "report.html", pictures=0)
     assert (tmp_path / "report.html").read_text() == "old"
+
+
+def test_the_demo_keeps_its_table_and_writes_a_report_of_it(run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    for path in copy.glob("eval-*.json"):
+        path.unlink()
+    names = ("random network", "one frame, random network", "one frame, pretrained", "pretrained, step 4")
+    rows = {name: {"retrieve@1": 10.0 + place, "knn": 20.0 + place} for place, name in enumerate(names)}
+    page = Page(keep(copy, rows))
+    assert read_results(copy)["demo"].rows == rows
+    table = page.table_with("kNN")
+    assert [row["kNN"] for row in table.values()][:5] == ["23.0", "22.0", "20.0", "21.0", "50.0"]
+    assert len(page.named("img")) > 15
 
 
 # The command.
