@@ -39,6 +39,7 @@ setup(
         "flow": ["opencv-python-headless>=4.9,<6"],
         "large-batch": ["pytorch-optimizer>=3.9,<5"],
         "report": ["scikit-learn>=1.4,<2", "tensorboard>=2.16,<3"],
+        "wandb": ["wandb>=0.19,<1"],
         "dev": [
             "pytest>=8,<10",
             "pytest-timeout>=2.3,<3",

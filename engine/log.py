@@ -1,4 +1,4 @@
-"""What a run tells while it runs: log.jsonl, TensorBoard, heartbeat.json; all by rank 0."""
+"""What a run tells while it runs: log.jsonl, boards of curves, heartbeat.json; all by rank 0."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import socket
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 
 from data_process.errors import RunError
 from engine.atomic import replacing
+from engine.boards import open_boards
 
 EXACT_KEYS = ("step", "epoch", "plan_digest", "losses", "metrics", "lr")
 """Keys of a record that a killed and resumed run repeats bit for bit (CPU, equal world size); the rest are times."""
@@ -59,24 +59,27 @@ class LogRecord:
 
 
 class RunLog:
-    """Appends records to log.jsonl, and to TensorBoard where it is installed.
+    """Appends records to log.jsonl, and to TensorBoard and Weights & Biases where they are wanted.
 
     Args:
         run_dir: folder of the run, made if needed.
         resumed_at: finished steps of the checkpoint that the run goes on from; later records are dropped, since
             those steps come again.
         tensorboard: write ``tensorboard/`` too, if the package is there.
+        wandb_project: of Weights & Biases that it goes to as well; empty for none.
 
     Raises:
         RunError: if the log cannot be written.
     """
 
-    def __init__(self, run_dir: Path, *, resumed_at: int = 0, tensorboard: bool = True) -> None:
+    def __init__(
+        self, run_dir: Path, *, resumed_at: int = 0, tensorboard: bool = True, wandb_project: str = ""
+    ) -> None:
         run_dir.mkdir(parents=True, exist_ok=True)
         self._path = run_dir / "log.jsonl"
         truncate_log(self._path, resumed_at)
         self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 - lives as long as the run
-        self._board = _board(run_dir / "tensorboard", resumed_at) if tensorboard else None
+        self._boards = open_boards(run_dir, resumed_at=resumed_at, tensorboard=tensorboard, wandb_project=wandb_project)
 
     def write(self, record: LogRecord) -> None:
         """Append one record; it survives a killed process at once, a power loss after `sync`."""
@@ -85,9 +88,8 @@ class RunLog:
             self._file.flush()
         except OSError as error:
             raise RunError(f"cannot write {self._path}: {error.strerror}; make room, then start again") from error
-        if self._board is not None:
-            for name, value in _scalars(record).items():
-                self._board.add_scalar(name, value, record.step)
+        for board in self._boards:
+            board.add(_scalars(record), record.step)
 
     def sync(self) -> None:
         """Make the log durable; called before a checkpoint, so that the log never lags behind it."""
@@ -96,8 +98,8 @@ class RunLog:
     def close(self) -> None:
         """Close the files."""
         self._file.close()
-        if self._board is not None:
-            self._board.close()
+        for board in self._boards:
+            board.close()
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -176,14 +178,6 @@ def finite_or_none(values: Mapping[str, float]) -> dict[str, float | None]:
 def allocated_mb(device: torch.device) -> float | None:
     """Largest memory allocated on a GPU so far, MiB; None on the CPU."""
     return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
-
-
-def _board(folder: Path, resumed_at: int) -> Any:
-    if find_spec("tensorboard") is None:
-        return None
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(folder), purge_step=resumed_at + 1 if resumed_at else None)
 
 
 def _scalars(record: LogRecord) -> dict[str, float]:

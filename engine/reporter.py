@@ -1,4 +1,4 @@
-"""What the loop tells the outside: log, heartbeat and progress by rank 0, the averages by all."""
+"""What the loop tells the outside: log, heartbeat and display by rank 0, the averages by all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from data_process.progress import Progress, show_progress
+from engine.boards import check_wandb
+from engine.dashboard import Display, show_training
 from engine.log import Heartbeat, IntervalMeter, LogRecord, RunLog, allocated_mb, finite_or_none
 from engine.world import World
 from pipelines.plan import DIGESTS
@@ -20,20 +21,19 @@ class Reporter:
     Args:
         world: ranks to average over.
         meter: speed of the loop.
-        sinks: log, heartbeat and progress of rank 0; None on the others.
+        sinks: log, heartbeat and display of rank 0; None on the others.
     """
 
-    def __init__(self, world: World, meter: IntervalMeter, sinks: tuple[RunLog, Heartbeat, Progress] | None) -> None:
+    def __init__(self, world: World, meter: IntervalMeter, sinks: tuple[RunLog, Heartbeat, Display] | None) -> None:
         self._world, self._meter, self._sinks = world, meter, sinks
-        self._facts: dict[str, object] = {}
 
     def step_done(self, step: int) -> None:
         """Count a step; costs no waiting."""
         self._meter.count()
         if self._sinks:
-            _, heartbeat, progress = self._sinks
+            _, heartbeat, display = self._sinks
             heartbeat.beat(step)
-            progress.advance(1, **self._facts)
+            display.step_done()
 
     def log(
         self,
@@ -77,9 +77,7 @@ class Reporter:
             **speed,
         )
         self._sinks[0].write(record)
-        waiting = speed["data_wait_s"] / max(speed["step_s"], 1e-9)
-        self._facts = {"loss": record.losses["total"], "clips/s": speed["clips_per_s"], "waiting": f"{waiting:.0%}"}
-        self._sinks[2].advance(0, **self._facts)
+        self._sinks[2].show(record)
 
     def sync(self) -> None:
         """Make the log durable; before each checkpoint."""
@@ -94,16 +92,28 @@ class Reporter:
 
 @contextmanager
 def reporting(
-    run_dir: Path, world: World, *, done: int, total: int, wait_s: float, tensorboard: bool = True
+    run_dir: Path,
+    world: World,
+    *,
+    done: int,
+    total: int,
+    wait_s: float,
+    tensorboard: bool = True,
+    wandb_project: str = "",
 ) -> Iterator[Reporter]:
-    """Reports of steps `done` + 1 to `total` into a run folder."""
+    """Reports of steps `done` + 1 to `total` into a run folder.
+
+    Raises:
+        InputError: on every rank, where Weights & Biases is asked for and not installed.
+    """
+    check_wandb(wandb_project)
     meter = IntervalMeter(wait_s)
     if not world.is_main:
         yield Reporter(world, meter, None)
         return
-    log = RunLog(run_dir, resumed_at=done, tensorboard=tensorboard)
+    log = RunLog(run_dir, resumed_at=done, tensorboard=tensorboard, wandb_project=wandb_project)
     try:
-        with show_progress("training", total, unit="steps", done=done) as progress:
-            yield Reporter(world, meter, (log, Heartbeat(run_dir), progress))
+        with show_training(total, done=done) as display:
+            yield Reporter(world, meter, (log, Heartbeat(run_dir), display))
     finally:
         log.close()

@@ -31,6 +31,8 @@ class TrainConfig:
         static_graph: tell DDP that every step uses the same parameters in the same way; needed where some parameter
             gets no gradient.
         tensorboard: write TensorBoard events where it is installed.
+        wandb: project of Weights & Biases that curves go to as well (pip install "intravid[wandb]"; WANDB_MODE=offline
+            keeps them on this machine); empty for none.
         hang_timeout_s: seconds within which a rank that hangs ends the whole job, named in the message; no stage of a
             step (waiting for data, a checkpoint, ...) may take longer. A process that is suspended for longer ends
             when it is continued. 0 waits for ever, as a debugger wants it.
@@ -53,6 +55,7 @@ class TrainConfig:
     compile: bool = False
     static_graph: bool = False
     tensorboard: bool = True
+    wandb: str = ""
     hang_timeout_s: float = 1800.0
     first_step_timeout_s: float = 3600.0
 

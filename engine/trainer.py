@@ -139,7 +139,13 @@ def _train(
     accepted()
     watchdog.start(run_dir, world, step=start)
     with reporting(
-        run_dir, world, done=start, total=total, wait_s=loader.wait_s, tensorboard=config.tensorboard
+        run_dir,
+        world,
+        done=start,
+        total=total,
+        wait_s=loader.wait_s,
+        tensorboard=config.tensorboard,
+        wandb_project=config.wandb,
     ) as report:
         with peers_answer():
             done, reason = _loop(session, loader, report, stop, watchdog, steps)

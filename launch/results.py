@@ -70,7 +70,7 @@ class Results:
     @property
     def step(self) -> int:
         """Step of the judged weights; -1 where they are not of a run."""
-        told = re.fullmatch(r"step (\d+)", self.weights)
+        told = re.match(r"step (\d+)", self.weights)
         return int(told[1]) if told else -1
 
     @property

@@ -115,6 +115,7 @@ DOORS = {
     "submitit": "launch/submit.py",
     "apex": "engine/optim.py",
     "sklearn": "engine/embedding.py",
+    "wandb": "engine/boards.py",
 }
 
 

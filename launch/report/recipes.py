@@ -17,8 +17,8 @@ _SECTIONS = ("method", "data", "train", "optim", "schedule", "precision", "eval"
 _BESIDE_THE_POINT = (
     "data.reader", "data.check_crc", "data.stage", "train.log_every", "train.save_every", "train.save_in_background",
     "train.keep", "train.keep_every", "train.stop_at_step", "train.channels_last", "train.recompute", "train.compile",
-    "train.static_graph", "train.tensorboard", "train.hang_timeout_s", "train.first_step_timeout_s", "train.seed",
-    "eval.batch_size",
+    "train.static_graph", "train.tensorboard", "train.wandb", "train.hang_timeout_s",
+    "train.first_step_timeout_s", "train.seed", "eval.batch_size",
 )  # fmt: skip
 """Settings that change speed or comfort and not what is learned."""
 
