@@ -91,7 +91,12 @@ class Dashboard:
         )
         self._task = self._bar.add_task(_LABEL, total=total, completed=done, speed="")
         self._before: Mapping[str, float | None] = {}
-        self._live = Live(self._bar, console=console, refresh_per_second=_REFRESHES_A_SECOND)
+        self._live = Live(
+            self._bar,
+            console=console,
+            refresh_per_second=_REFRESHES_A_SECOND,
+            redirect_stdout=sys.stdout.isatty(),  # what goes into a file or a pipe stays there
+        )
 
     @contextmanager
     def running(self) -> Iterator[Dashboard]:

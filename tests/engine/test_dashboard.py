@@ -126,3 +126,12 @@ def test_the_display_is_left_in_order_when_training_fails(terminal):
     hidden, back = screen.getvalue().rfind("\x1b[?25l"), screen.getvalue().rfind("\x1b[?25h")
     assert 0 <= hidden < back  # the cursor
     assert sys.stderr is screen
+
+
+def test_standard_output_stays_where_it_goes(terminal, capsys):
+    screen = terminal()
+    with show_training(3) as display:
+        display.step_done()
+        print("a result for a pipe")
+    assert capsys.readouterr().out == "a result for a pipe\n"
+    assert "a result" not in screen.getvalue()
