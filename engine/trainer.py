@@ -14,6 +14,7 @@ from engine.beats import Stage
 from engine.checkpoint import RunFacts
 from engine.optim import OptimConfig, set_learning_rate
 from engine.precision import PrecisionConfig
+from engine.profile import Follower, Profile, profiling
 from engine.reporter import Reporter, reporting
 from engine.schedule import ScheduleConfig
 from engine.session import Session, seed_dropout
@@ -78,6 +79,7 @@ def train(
     facts: RunFacts,
     accepted: Callable[[], object] = lambda: None,
     watchdog: Watchdog | None = None,
+    profile: Profile | None = None,
 ) -> Outcome:
     """Train a method to the end of the run, from its last checkpoint if there is one; called by every rank.
 
@@ -97,6 +99,7 @@ def train(
         facts: what a later resume is held to; its seed and global batch are those of `config`.
         accepted: called once steps are to be done and nothing in the run folder speaks against them.
         watchdog: from `engine.watchdog.watching`, started here; None to wait for a rank that hangs as long as it does.
+        profile: time and trace the next steps, then pause; None for training.
 
     Raises:
         InputError: if the run folder holds a run on other samples, or the settings contradict each other.
@@ -116,7 +119,7 @@ def train(
     watchdog = watchdog or Watchdog(0.0)
     with closing(session):
         try:
-            return _train(session, loader, watchdog, run_dir=run_dir, stop=stop, accepted=accepted)
+            return _train(session, loader, watchdog, run_dir=run_dir, stop=stop, accepted=accepted, profile=profile)
         finally:
             watchdog.at(Stage.CLOSE)
 
@@ -129,6 +132,7 @@ def _train(
     run_dir: Path,
     stop: StopFlag,
     accepted: Callable[[], object],
+    profile: Profile | None,
 ) -> Outcome:
     config, world = session.config, session.world
     start, total = session.resume(), session.num_steps
@@ -136,6 +140,7 @@ def _train(
     if not steps:
         _LOG.info("%s is at step %d of %d: nothing is left to do", run_dir, start, total)
         return Outcome.FINISHED if start >= total else Outcome.PAUSED
+    steps = profile.limit(steps) if profile else steps
     accepted()
     watchdog.start(run_dir, world, step=start)
     with reporting(
@@ -147,8 +152,8 @@ def _train(
         tensorboard=config.tensorboard,
         wandb_project=config.wandb,
     ) as report:
-        with peers_answer():
-            done, reason = _loop(session, loader, report, stop, watchdog, steps)
+        with peers_answer(), profiling(profile, watchdog, run_dir, world) as follower:
+            done, reason = _loop(session, loader, report, stop, follower, steps)
         outcome = Outcome.FINISHED if done == total else _OUTCOMES[reason]
         report.end(done, outcome.value)
     watchdog.at(Stage.CLOSE)
@@ -157,11 +162,11 @@ def _train(
 
 
 def _loop(
-    session: Session, loader: BatchSource, report: Reporter, stop: StopFlag, watchdog: Watchdog, steps: range
+    session: Session, loader: BatchSource, report: Reporter, stop: StopFlag, follower: Follower, steps: range
 ) -> tuple[int, Stop]:
     """Carry out steps until their end or until the ranks agree to stop: number of finished steps, and why."""
     config, world, method = session.config, session.world, session.method
-    precision, optimizer, at = session.precision, session.optimizer, watchdog.at
+    precision, optimizer, at = session.precision, session.optimizer, follower.at
     done, reason = steps.start, Stop.NONE
     for step, batch in zip(steps, loader.batches(steps.start), strict=False):
         at(Stage.FORWARD)

@@ -13,6 +13,7 @@ from data_process.errors import InputError
 from data_process.video_set import VideoSet
 from engine.atomic import replacing
 from engine.checkpoint import RunFacts
+from engine.profile import Profile
 from engine.stop import Stop, StopFlag
 from engine.trainer import Outcome, train
 from engine.watchdog import Watchdog, watching
@@ -33,7 +34,7 @@ _STOPS = {
 }
 
 
-def pretrain(loaded: LoadedRun, *, stop_after_s: float = 0.0) -> int:
+def pretrain(loaded: LoadedRun, *, stop_after_s: float = 0.0, profile: Profile | None = None) -> int:
     """Train to the end, or to a stop with the state saved; the exit status. Called by every rank.
 
     A run folder with checkpoints is resumed from the newest; the same command therefore starts and resumes.
@@ -41,6 +42,7 @@ def pretrain(loaded: LoadedRun, *, stop_after_s: float = 0.0) -> int:
     Args:
         loaded: the configuration.
         stop_after_s: save and stop (under SLURM: requeue) after this many seconds; 0 for no deadline.
+        profile: time and trace the next steps, then stop with the state saved; None for training.
     """
     check_one_checkout()
     os.environ.update(rank_variables(os.environ))
@@ -55,7 +57,7 @@ def pretrain(loaded: LoadedRun, *, stop_after_s: float = 0.0) -> int:
     limits = config.train.hang_timeout_s, config.train.first_step_timeout_s
     # The watch outlives the loader: one whose threads hang would not close either.
     with flag.watching() as stop, watching(*limits) as watchdog:
-        outcome = _run(loaded, world, stop, watchdog, sharing)
+        outcome = _run(loaded, world, stop, watchdog, sharing, profile)
         previous = dict(stop.previous)
     leave()
     _LOG.info("%s: %s", config.run_dir, outcome.value)
@@ -81,7 +83,9 @@ def _deadline(world: World, stop_after_s: float) -> float:
     return min((limit for limit in limits if limit > 0), default=0.0)
 
 
-def _run(loaded: LoadedRun, world: World, stop: StopFlag, watchdog: Watchdog, sharing: int) -> Outcome:
+def _run(
+    loaded: LoadedRun, world: World, stop: StopFlag, watchdog: Watchdog, sharing: int, profile: Profile | None
+) -> Outcome:
     config, run_dir = loaded.config, Path(loaded.config.run_dir)
     # A copy to a local disk (data.stage) takes each machine as long as it takes.
     videos = world.finish_together(config.data.open)
@@ -116,6 +120,7 @@ def _run(loaded: LoadedRun, world: World, stop: StopFlag, watchdog: Watchdog, sh
             # Not earlier: a start that is refused must leave the configuration of the run that is there.
             accepted=lambda: _write_config(run_dir, loaded.text) if world.is_main else None,
             watchdog=watchdog,
+            profile=profile,
         )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 EXAMPLE = """\
 example:
   intravid pretrain configs/smoke/iic.yaml --data.root shards/ --run_dir runs/first --train.steps 50
+  intravid pretrain configs/smoke/iic.yaml --data.root shards/ --run_dir runs/look --train.steps 100 --profile
   torchrun --nproc-per-node 8 -m launch pretrain configs/pretrain/iic_r3d_ucf101.yaml --data.root shards/
 
 every key of the recipe can be overridden: --optim.lr 0.05 --method.backbone.width 32 --pipeline.backend dali;
@@ -33,8 +34,17 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--stop-after", type=float, default=0.0, metavar="SECONDS", help="save and stop after this long"
     )
+    parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="time the stages of some steps, trace a few more into the run folder, name what limits the run, and stop "
+        "with the state saved; the same command without it goes on",
+    )
+    parser.add_argument("--profile-steps", type=int, default=20, metavar="N", help="that are timed (20)")
     given, overrides = parser.parse_known_args(arguments)
+    from engine.profile import Profile
     from launch.config import load_run
     from launch.pretrain import pretrain
 
-    return pretrain(load_run(given.recipe, overrides), stop_after_s=given.stop_after)
+    profile = Profile(given.profile_steps) if given.profile else None
+    return pretrain(load_run(given.recipe, overrides), stop_after_s=given.stop_after, profile=profile)

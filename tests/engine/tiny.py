@@ -106,6 +106,7 @@ def run_tiny(
     seed=1,
     pause_s=0.0,
     watchdog=None,
+    profile=None,
     **options,
 ):
     """Train the tiny method for 24 steps unless told otherwise: the outcome and the method."""
@@ -124,5 +125,6 @@ def run_tiny(
         stop=stop or StopFlag(world),
         facts=RunFacts(seed, options["global_batch"], "digest"),
         watchdog=watchdog,
+        profile=profile,
     )
     return outcome, method

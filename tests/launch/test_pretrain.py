@@ -195,3 +195,14 @@ def test_a_deadline_saves_and_the_next_start_goes_on(shards, tmp_path):
     assert heartbeat(tmp_path)["step"] == 1
     assert cli.main(words) == 0
     assert heartbeat(tmp_path) | {"state": "finished", "step": 4} == heartbeat(tmp_path)
+
+
+def test_a_profile_names_what_limits_the_run_and_leaves_it_to_be_gone_on_with(shards, tmp_path, capsys):
+    words = pretrain_words(tmp_path, shards, {"train.steps": 20})
+    assert cli.main([*words, "--profile", "--profile-steps", "2"]) == 0
+    assert "limits this run" in capsys.readouterr().err
+    assert (tmp_path / "profile" / "trace.json.gz").is_file()
+    assert heartbeat(tmp_path)["step"] == 15
+    assert cli.main(words) == 0
+    assert heartbeat(tmp_path)["step"] == 20
+    assert cli.main([*words, "--profile"]) == 0  # nothing is left to do, and nothing to time
