@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element
 
 from launch.report.markup import Content, node, table
+from launch.report.published import Published
 from launch.report.recipes import differences, nearest_published
 from launch.report.runs import RunFolder
 from launch.results import Results
@@ -55,7 +56,9 @@ def _of_run(run: RunFolder) -> list[Element]:
         hint = f"intravid retrieve {run.path} && intravid knn {run.path} --controls && intravid linear {run.path}"
         made.append(node("p", "Nothing was measured yet: ", node("code", hint), class_="note"))
     published = nearest_published(run.settings)
-    if published is not None and run.settings:
+    if published is not None:
+        if not groups:
+            made.append(_published_alone(published))
         made.append(_differences(run, published.recipe))
     elif run.method:
         made.append(node("p", f"No published number is known for {run.method}.", class_="note"))
@@ -101,6 +104,12 @@ def _table(run: RunFolder, group: Mapping[str, Results]) -> Element:
     if published and figures:
         caption += f". Published: {published.source}; accuracies after fine-tuning on all labels; not measured here"
     return table(["", *(_NAMES.get(name, name) for name in columns)], rows, caption=f"{caption}.", label="measures")
+
+
+def _published_alone(published: Published) -> Element:
+    columns = sorted(published.by_measure, key=_order)
+    row = [["published: ", node("code", published.recipe)], *(f"{published.by_measure[name]:.1f}" for name in columns)]
+    return table(["", *columns], [row], caption=f"{published.source}; not measured here.", label="published numbers")
 
 
 def _missing(run: RunFolder, measures: Sequence[str], columns: int) -> Element:
