@@ -42,15 +42,15 @@ def demo(out: Path, *, seed: int = 0, videos: int = 400, test_videos: int = 160)
     recipe = Path(str(files("configs") / "motion" / "iic.yaml"))
     run_dir, shards = out / "run", out / "shards"
     overrides = [f"--data.root={shards}", f"--run_dir={run_dir}", f"--train.seed={seed}"]
-    with _part("1/5 write motion videos"):
+    with _part("1/6 write motion videos"):
         write_motion_set(out / "videos", MotionSetConfig(videos=videos, test_videos=test_videos, seed=seed))
-    with _part("2/5 build shards"):
+    with _part("2/6 build shards"):
         build("folder", SourceRequest(out / "videos"), shards, BuildConfig())
     loaded = load_run(recipe, overrides)
     half = (loaded.config.train.steps or 0) // 2
     parts = (
-        (f"3/5 pretrain to step {half} and stop", load_run(recipe, [*overrides, f"--train.stop_at_step={half}"]), half),
-        ("4/5 resume and pretrain to the end", loaded, loaded.config.train.steps or 0),
+        (f"3/6 pretrain to step {half} and stop", load_run(recipe, [*overrides, f"--train.stop_at_step={half}"]), half),
+        ("4/6 resume and pretrain to the end", loaded, loaded.config.train.steps or 0),
     )
     for title, run, step in parts:
         with _part(title):
@@ -60,11 +60,13 @@ def demo(out: Path, *, seed: int = 0, videos: int = 400, test_videos: int = 160)
             # A signal ended it: what comes next would take half a run for a whole one.
             print(f"stopped at step {reached} of {step}; the same command goes on from there")
             return status
-    with _part("5/5 evaluate"):
+    with _part("5/6 evaluate"):
         rows = judge(run_dir)
+    with _part("6/6 report"):
+        page = keep(run_dir, rows)
     print_table(f"motion set, {test_videos} test videos, per cent (chance 12.5)", rows)
     print(f"videos, shards and run: {out}")
-    print(f"report: {keep(run_dir, rows)}")
+    print(f"report: {page}")
     return _verdict(rows)
 
 
