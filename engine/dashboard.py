@@ -138,7 +138,7 @@ def _facts(record: LogRecord) -> dict[str, str]:
     """What a record holds beside its losses and metrics, in words."""
     found = {"waiting for data": f"{waiting_share(record):.1%}"}
     for name, value in asdict(record).items():
-        if isinstance(value, int | float) and name not in ("step", "data_wait_s"):
+        if isinstance(value, int | float) and name not in ("step", "data_wait_s", "data_wait_share"):
             found[name.replace("_", " ")] = _number(value)
     return found
 

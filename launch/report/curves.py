@@ -13,7 +13,19 @@ from launch.report.runs import RunFolder
 
 _ACCURACIES = ("accuracy", "balanced", "found", "top1", "top5")
 _FIRST = ("losses.total", "lr")
-_TIMES = ("clips_per_s", "samples_per_s", "step_s", "data_wait_s", "memory_mb", "mfu", "tflops", "flops", "wait_share")
+_TIMES = {
+    "samples_per_s": "samples per second",
+    "clips_per_s": "clips per second",
+    "step_s": "seconds per step",
+    "data_wait_s": "seconds waiting for data per step",
+    "data_wait_share": "share of time waiting for data",
+    "flops_per_s": "operations per second",
+    "mfu": "share of the device's operations per second",
+    "memory_mb": "device memory, MiB",
+    "host_memory_mb": "host memory, MiB",
+}
+"""What a log tells of speed; logs of earlier versions have less."""
+
 _GROUPS = {
     "loss": ("Losses and learning rate", "Each value is that of one step, averaged over ranks, not over the interval."),
     "accuracy": ("Pretext accuracies", "How often the network solves the task that it is trained on: 1 is always."),
@@ -42,12 +54,14 @@ def curves(runs: Sequence[RunFolder]) -> list[Element]:
 
 
 def _with_share(scalars: Mapping[str, list[tuple[int, float]]]) -> dict[str, list[tuple[int, float]]]:
-    """With the share of a step in which the loop waited for data."""
+    """With the share of a step in which the loop waited for data, where the log does not tell it itself."""
+    if "data_wait_share" in scalars:
+        return dict(scalars)
     waited = dict(scalars.get("data_wait_s", ()))
     shares = [
         (step, waited[step] / length) for step, length in scalars.get("step_s", ()) if step in waited and length > 0
     ]
-    return {**scalars, **({"wait_share": shares} if shares else {})}
+    return {**scalars, **({"data_wait_share": shares} if shares else {})}
 
 
 def _group(name: str) -> str:
@@ -68,16 +82,7 @@ def _chart(name: str, runs: Sequence[RunFolder], of_runs: Mapping[int, Mapping[s
     return line_chart(_words(name), series, from_zero=_group(name) in ("accuracy", "time") or "share" in name)
 
 
-_WORDS = {
-    "losses.total": "total loss",
-    "lr": "learning rate",
-    "clips_per_s": "clips per second",
-    "samples_per_s": "samples per second",
-    "step_s": "seconds per step",
-    "data_wait_s": "seconds waiting for data per step",
-    "wait_share": "share of time waiting for data",
-    "memory_mb": "device memory, MiB",
-}
+_WORDS = {"losses.total": "total loss", "lr": "learning rate", "grad_norm": "gradient norm", **_TIMES}
 
 
 def _words(name: str) -> str:
@@ -108,7 +113,7 @@ def _speed(
     for run in runs:
         scalars = of_runs[run.number]
         clips, steps, shares = (
-            [value for _, value in scalars.get(name, ())] for name in ("clips_per_s", "step_s", "wait_share")
+            [value for _, value in scalars.get(name, ())] for name in ("clips_per_s", "step_s", "data_wait_share")
         )
         memory = [value for _, value in scalars.get("memory_mb", ())]
         rows.append(
