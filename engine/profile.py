@@ -148,6 +148,7 @@ class Trace:
         self._profiler = torch.profiler.profile(activities=activities)
         self._path, self._running = path, False
         self._stage: Any = None
+        self._name = ""
 
     def start(self) -> None:
         """Begin to trace."""
@@ -155,10 +156,10 @@ class Trace:
         self._running = True
 
     def stage(self, name: str) -> None:
-        """Mark that a stage begins."""
-        if self._running:
+        """Mark that a stage begins, where it is not the one that goes on."""
+        if self._running and name != self._name:
             self._leave_stage()
-            self._stage = torch.profiler.record_function(f"stage: {name}")
+            self._name, self._stage = name, torch.profiler.record_function(f"stage: {name}")
             self._stage.__enter__()
 
     def stop(self) -> bool:
