@@ -73,6 +73,7 @@ class Look:
         votes: (Q, classes) float64 of the kNN classifier.
         nearest: (Q, `NEIGHBOURS`) int64, places in the gallery, the nearest first.
         similarity: the same, float64 cosines.
+        first_clips: (M, channels) float32, pooled features of the judged clips by the network with its first weights.
         directions: (classes, channels) float64: a pooled feature's product with a row says how much speaks for that
             class, by a linear probe on the gallery.
     """
@@ -86,6 +87,7 @@ class Look:
     votes: Tensor
     nearest: Tensor
     similarity: Tensor
+    first_clips: Tensor
     directions: Tensor
 
     @property
@@ -123,14 +125,13 @@ def look_at(run: RunFolder, overrides: Sequence[str], *, most_videos: int) -> Lo
     subject = open_subject(run.path, overrides)
     config = subject.config
     world = join(subject.loaded.config.dist, {})
-    backbone = subject.backbone.to(world.device).eval()
-    gallery, query = (
-        _seen(replace(subject, backbone=backbone), split, config, world, most_videos=most_videos)
-        for split in (config.gallery, config.query)
-    )
+    given = {"config": config, "world": world, "most_videos": most_videos}
+    subject = replace(subject, backbone=subject.backbone.to(world.device).eval())
+    gallery, query = (_seen(subject, split, **given) for split in (config.gallery, config.query))
     if absent := sorted(set(query.labels.tolist()) - set(gallery.labels.tolist())):
         names = ", ".join(query.videos.classes[label] for label in absent[:5])
         raise InputError(f"{len(absent)} classes of the judged split are not in the gallery: {names}")
+    untrained = replace(subject, backbone=subject.untrained().to(world.device).eval())
     mean = gallery.values.mean(dim=0) if config.centre else None
     num_classes = max(len(query.videos.classes), int(gallery.labels.max()) + 1)
     votes = knn_votes(
@@ -154,11 +155,14 @@ def look_at(run: RunFolder, overrides: Sequence[str], *, most_videos: int) -> Lo
         votes=votes,
         nearest=nearest,
         similarity=similarity.gather(1, nearest),
+        first_clips=_seen(untrained, config.query, name="report, random network", **given).clips,
         directions=_directions(gallery, num_classes, config.linear_l2),
     )
 
 
-def _seen(subject: Subject, split: str, config: EvalConfig, world: World, *, most_videos: int) -> Seen:
+def _seen(
+    subject: Subject, split: str, *, config: EvalConfig, world: World, most_videos: int, name: str = "report"
+) -> Seen:
     videos = subject.loaded.config.data.open(split)
     chosen = _chosen(videos.labels, most_videos)
     labels = torch.from_numpy(videos.labels[chosen])
@@ -180,9 +184,9 @@ def _seen(subject: Subject, split: str, config: EvalConfig, world: World, *, mos
         batch_size=config.batch_size,
         device=world.device,
     )
-    name = f"report, {split}"
+    label = f"{name}, {split}"
     values = extract_features(
-        subject.backbone, batches, config, world=world, label=name, total=len(chosen), on_clips=keep
+        subject.backbone, batches, config, world=world, label=label, total=len(chosen), on_clips=keep
     )
     return Seen(videos, chosen, labels, values, torch.cat(clips), torch.tensor(of_video))
 

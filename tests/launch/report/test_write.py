@@ -4,6 +4,7 @@ import base64
 import re
 import shutil
 from io import BytesIO
+from itertools import islice
 
 import pytest
 import torch
@@ -11,8 +12,10 @@ from PIL import Image
 
 from data_process.errors import RunError
 from engine.log import read_log
+from engine.spread import clip_spread
 from launch import cli
 from launch.demo import keep
+from launch.evaluate import evaluation_clips, open_subject
 from launch.report import write as write_module
 from launch.report.charts import number
 from launch.report.look import look_at
@@ -20,6 +23,7 @@ from launch.report.neighbours import stored_frames
 from launch.report.runs import read_runs
 from launch.report.write import write_report
 from launch.results import read_results
+from pipelines.evaluation import evaluation_batches
 from tests.launch.report.page import Page
 
 
@@ -138,6 +142,34 @@ def test_neighbours_are_the_nearest_and_marked_right_or_wrong(page, run):
             kind = "right" if look.classes[label] == truth else "wrong"
             assert f"Neighbour {rank} of {truth}: {look.classes[label]}, {kind}" in alts
     assert torch.equal(look.similarity, look.similarity.sort(dim=1, descending=True).values)
+
+
+def test_variances_are_of_the_network_and_of_its_first_weights(page, run):
+    (folder,) = read_runs([run])
+    look = look_at(folder, [], most_videos=100)
+    table = page.table_with("within / between", "total")
+    seen = look.query
+    assert set(table) == {"step 4", "random network"}
+    for name, clips in {"step 4": seen.clips, "random network": look.first_clips}.items():
+        spread = clip_spread(clips, seen.of_video, seen.labels[seen.of_video])
+        assert table[name][" within videos"] == f"{100 * spread.within_videos / spread.total:.1f} %"
+        assert table[name]["total"] == f"{spread.total:.3f}"
+    first = open_subject(run).untrained().eval()
+    (batch,) = islice(_clips_of(look), 1)
+    with torch.no_grad():
+        expected = first.pooled(batch.clips[0])
+    torch.testing.assert_close(look.first_clips[: len(expected)], expected, atol=1e-6, rtol=1e-5)
+    assert not torch.allclose(look.first_clips, seen.clips)
+
+
+def _clips_of(look):
+    return evaluation_batches(
+        look.query.videos,
+        evaluation_clips(look.config),
+        config=look.subject.loaded.config.pipeline,
+        indices=look.query.chosen.tolist(),
+        batch_size=look.config.batch_size,
+    )
 
 
 def test_films_move_and_stand_still_for_those_who_want_it(page, run):
