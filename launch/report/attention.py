@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data_process.contact_sheet import even_numbers
 from engine.grad_cam import grad_cam
 from launch.evaluate import evaluation_clips
 from launch.report.animation import animated, heated
@@ -18,8 +19,7 @@ from launch.report.markup import node
 from models.views import residual
 from pipelines.evaluation import evaluation_batches
 
-_VIDEOS = 4
-_SIZE = 112
+_VIDEOS, _FRAMES, _SIZE = 4, 16, 112
 
 
 def attention(look: Look) -> list[Element]:
@@ -57,15 +57,15 @@ def _figure(look: Look, place: int, clip: Tensor, heat: np.ndarray) -> Element:
 
     mean, std = np.array(look.config.mean or (0.0,) * 3), np.array(look.config.std or (1.0,) * 3)
     pixels = np.clip(np.rint(255 * (clip.permute(1, 2, 3, 0).float().numpy() * std + mean)), 0, 255).astype(np.uint8)
-    size = max(_SIZE, clip.shape[-1])
+    shown = list(even_numbers(_FRAMES, len(pixels)))
 
-    def enlarged(frames: list[np.ndarray]) -> list[Image.Image]:
-        return [Image.fromarray(frame).resize((size, size), Image.Resampling.BICUBIC) for frame in frames]
+    def film(frames: list[np.ndarray]) -> list[Image.Image]:
+        return [Image.fromarray(frames[one]).resize((_SIZE, _SIZE), Image.Resampling.BICUBIC) for one in shown]
 
     name = look.classes[int(look.query.labels[place])]
-    plain = animated(enlarged(list(pixels)), f"Clip of {name}")
+    plain = animated(film(list(pixels)), f"Clip of {name}")
     hot = animated(
-        enlarged([heated(*one) for one in zip(pixels, heat, strict=True)]), f"The same clip with its heat for {name}"
+        film([heated(*one) for one in zip(pixels, heat, strict=True)]), f"The same clip with its heat for {name}"
     )
     over_time = heat.mean(axis=(1, 2))
     peak = int(over_time.argmax())

@@ -25,7 +25,7 @@ def neighbours(look: Look, *, budget: int) -> list[Element]:
     places = look.examples(QUERIES)
     for height in _HEIGHTS:
         rows = [_row(look, place, height) for place in places]
-        if sum(len(one.get("src", "")) for row in rows for one in row.iter("img")) <= budget:
+        if sum(len(one.get("src") or one.get("srcset") or "") for row in rows for one in row.iter()) <= budget:
             break
     right = int((look.gallery.labels[look.nearest[:, 0]] == look.query.labels).sum())
     total = len(look.query.labels)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from xml.etree.ElementTree import Element
 
 from data_process.errors import InputError, RunError
@@ -54,43 +54,69 @@ def write_report(
         paths: run folders.
         out: the page.
         overrides: settings for looking at videos, for instance ``--data.root=shards/`` where they were moved.
-        pictures: runs, from the first, whose weights and videos are looked at; for the others curves and tables.
+        pictures: runs, from the first, whose weights and videos are looked at; for the others curves and tables. Fewer
+            where the page would be larger than `LARGEST`.
         most_videos: of each split that are looked at.
 
     Raises:
         InputError: where a folder is no run.
-        RunError: if the page cannot be written, or is larger than `LARGEST`.
+        RunError: if the page cannot be written, or is larger than `LARGEST` without any picture.
     """
     runs = read_runs(paths)
-    looked = [_look(run, overrides, most_videos) for run in runs[:pictures]]
-    page = document(_page(runs, looked, left_out=len(runs) - len(looked)))
+    asked = runs[:pictures]
+    drawn = [_drawn(run, overrides, most_videos, budget=_FOR_FILMS // len(asked)) for run in asked]
+    page = document(_page(runs, drawn))
+    while len(page) > LARGEST and drawn:
+        _LOG.warning("%s is reported without pictures: the page would be too large", drawn.pop()[0].name)
+        page = document(_page(runs, drawn))
     if len(page) > LARGEST:
-        raise RunError(
-            f"the page would have {len(page) / 1e6:.1f} MB, more than {LARGEST / 1e6:.0f}; name fewer runs, or fewer "
-            "with --pictures"
-        )
+        raise RunError(f"the page would have {len(page) / 1e6:.1f} MB, more than {LARGEST / 1e6:.0f}; name fewer runs")
     with replacing(out) as file:
         file.write(page)
     return out
 
 
-def _look(run: RunFolder, overrides: Sequence[str], most_videos: int) -> tuple[RunFolder, Look | str]:
-    """What the network sees, or why it could not be asked."""
+Drawn: TypeAlias = tuple[RunFolder, Mapping[str, list[Element]]]
+"""A run with its pictures by the anchor of their section."""
+
+
+def _drawn(run: RunFolder, overrides: Sequence[str], most_videos: int, *, budget: int) -> Drawn:
+    """All pictures of a run, or why it has none; `budget` is what its films may weigh, bytes."""
     try:
-        return run, look_at(run, overrides, most_videos=most_videos)
+        look = look_at(run, overrides, most_videos=most_videos)
     except (InputError, RunError) as error:
         _LOG.warning("%s is reported without pictures: %s", run.name, error)
-        return run, str(error)
+        return run, dict.fromkeys(_SECTIONS, _left_out(error))
+    draw: dict[str, Callable[[Look], list[Element]]] = {
+        "neighbours": lambda look: neighbours(look, budget=budget),
+        "embedding": embedding,
+        "confusion": confusion,
+        "attention": attention,
+        "inputs": inputs,
+    }
+    return run, {anchor: _tried(draw[anchor], look) for anchor in _SECTIONS}
 
 
-def _page(runs: Sequence[RunFolder], looked: Sequence[tuple[RunFolder, Look | str]], *, left_out: int) -> Element:
+def _tried(draw: Callable[[Look], list[Element]], look: Look) -> list[Element]:
+    """A section, or what stands against it: one picture that fails must not take the others along."""
+    try:
+        return draw(look)
+    except (InputError, RunError) as error:
+        return _left_out(error)
+
+
+def _left_out(error: Exception) -> list[Element]:
+    return [node("p", f"Left out: {error}", class_="note")]
+
+
+def _page(runs: Sequence[RunFolder], drawn: Sequence[Drawn]) -> Element:
     title = f"intravid report: {', '.join(run.name for run in runs)}"
     main: list[Content] = [glance(runs), results(runs), curves(runs)]
-    main += [_pictured(anchor, looked, left_out) for anchor in _SECTIONS if looked]
+    main += [_pictured(anchor, runs, drawn) for anchor in _SECTIONS if drawn]
     main.append(_settings(runs))
     anchors = {"measures": "Measures", "curves": "Curves"}
     anchors |= {"speed": "Speed"} if any(run.log for run in runs) else {}
-    anchors |= _SECTIONS if looked else {}
+    anchors |= _SECTIONS if drawn else {}
     anchors |= {"settings": "Settings"}
     menu = node("nav", node("ul", [node("li", node("a", name, href=f"#{anchor}")) for anchor, name in anchors.items()]))
     head = node(
@@ -109,30 +135,13 @@ def _page(runs: Sequence[RunFolder], looked: Sequence[tuple[RunFolder, Look | st
     return node("html", head, node("body", opening, node("main", main), closing), lang="en")
 
 
-def _pictured(anchor: str, looked: Sequence[tuple[RunFolder, Look | str]], left_out: int) -> list[Content]:
-    budget = _FOR_FILMS // max(1, len(looked))
-    draw: dict[str, Callable[[Look], list[Element]]] = {
-        "neighbours": lambda look: neighbours(look, budget=budget),
-        "embedding": embedding,
-        "confusion": confusion,
-        "attention": attention,
-        "inputs": inputs,
-    }
+def _pictured(anchor: str, runs: Sequence[RunFolder], drawn: Sequence[Drawn]) -> list[Content]:
     made: list[Content] = [node("h2", _SECTIONS[anchor], id=anchor)]
-    for run, look in looked:
-        made.append(node("h3", run.name) if len(looked) + left_out > 1 else None)
-        made += [node("p", f"Left out: {look}", class_="note")] if isinstance(look, str) else _tried(draw[anchor], look)
-    if left_out:
-        made.append(node("p", f"{left_out} more runs without pictures; --pictures asks for more.", class_="note"))
+    for run, pictures in drawn:
+        made += [node("h3", run.name) if len(runs) > 1 else None, pictures[anchor]]
+    if left_out := len(runs) - len(drawn):
+        made.append(node("p", f"{left_out} more runs without pictures; see --pictures.", class_="note"))
     return made
-
-
-def _tried(draw: Callable[[Look], list[Element]], look: Look) -> list[Element]:
-    """A section, or what stands against it: one picture that fails must not take the others along."""
-    try:
-        return draw(look)
-    except (InputError, RunError) as error:
-        return [node("p", f"Left out: {error}", class_="note")]
 
 
 def _settings(runs: Sequence[RunFolder]) -> list[Content]:

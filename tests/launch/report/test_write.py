@@ -19,7 +19,7 @@ from launch.evaluate import evaluation_clips, open_subject
 from launch.report import write as write_module
 from launch.report.charts import number
 from launch.report.look import look_at
-from launch.report.neighbours import stored_frames
+from launch.report.neighbours import neighbours, stored_frames
 from launch.report.runs import read_runs
 from launch.report.write import write_report
 from launch.results import read_results
@@ -186,6 +186,21 @@ def test_films_move_and_stand_still_for_those_who_want_it(page, run):
     assert getattr(still, "n_frames", 1) == 1
 
 
+def test_films_get_smaller_where_there_is_less_room(run):
+    (folder,) = read_runs([run])
+    look = look_at(folder, [], most_videos=100)
+
+    def drawn(budget):
+        images = [one for row in neighbours(look, budget=budget) for one in row.iter("img")]
+        return {int(one.get("height")) for one in images}, sum(len(one.get("src")) for one in images)
+
+    (tall,), weight = drawn(10**9)
+    (lower,), less = drawn(weight - 1)
+    (lowest,), _ = drawn(0)
+    assert tall > lower >= lowest
+    assert less < weight
+
+
 def test_the_same_run_gives_the_same_bytes(page, run, tmp_path):
     assert write_report([run], tmp_path / "again.html").read_bytes() == page.bytes
 
@@ -216,7 +231,21 @@ def test_a_run_that_has_only_begun_can_be_reported(run, tmp_path):
     assert "there is no checkpoint" in page.text
 
 
-def test_a_page_that_would_be_too_large_is_refused_and_the_old_one_stays(run, tmp_path, monkeypatch):
+def test_a_page_that_would_be_too_large_has_the_pictures_of_fewer_runs(
+    run, other_run, both, tmp_path, monkeypatch, caplog
+):
+    whole = write_report([run, other_run], tmp_path / "whole.html", pictures=2)
+    assert "without pictures" not in whole.read_text()
+    monkeypatch.setattr(write_module, "LARGEST", len(whole.read_bytes()) - 1)
+    # Films of two runs are lighter each than those of one, so `both` need not be the same bytes.
+    page = Page(write_report([run, other_run], tmp_path / "report.html", pictures=2))
+    assert "1 more runs without pictures" in page.text
+    assert "unjudged is reported without pictures" in caplog.text
+    assert len(page.bytes) < len(whole.read_bytes())
+    assert len(page.named("img")) == len(both.named("img"))
+
+
+def test_a_page_that_is_too_large_without_pictures_is_refused_and_the_old_one_stays(run, tmp_path, monkeypatch):
     monkeypatch.setattr(write_module, "LARGEST", 1000)
     (tmp_path / "report.html").write_text("old")
     with pytest.raises(RunError, match="name fewer runs"):
