@@ -19,7 +19,7 @@ from launch.report.markup import node
 from models.views import residual
 from pipelines.evaluation import evaluation_batches
 
-_VIDEOS, _FRAMES, _SIZE = 4, 16, 112
+_VIDEOS, _FRAMES, _SIZE = 6, 16, 112
 
 
 def attention(look: Look) -> list[Element]:

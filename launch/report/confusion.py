@@ -51,7 +51,10 @@ def _matrix(counts: torch.Tensor, present: list[int], names: list[str]) -> Eleme
     ]
     head: list[Content] = ["is \\ taken for", *(names[column] for column in present)]
     return table(
-        head, rows, caption="Judged videos by class; the darker, the larger the share of the row.", class_="confusion"
+        head,
+        rows,
+        caption="Judged videos by class; the fuller the colour, the larger the share of the row.",
+        class_="confusion",
     )
 
 
