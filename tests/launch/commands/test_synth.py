@@ -18,7 +18,7 @@ def test_it_writes_the_set_says_how_to_go_on_and_takes_up_an_earlier_run(tmp_pat
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--level", "easy"], "--level takes default, medium, hard"),
+        (["--level", "easy"], "--level takes plain, default, medium, hard"),
         (["--size", "31"], "--size"),
         (["--videos", "-3"], "--videos"),
         (["--jobs", "0"], "--jobs"),
