@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from data_process.errors import InputError, RunError
 from engine.background_save import BackgroundSaver
@@ -84,6 +85,8 @@ class Session:
         self._folder = run_dir / "checkpoints"
         self._saver = BackgroundSaver(self._folder, keep=config.keep, keep_every=config.keep_every)
         self.method = method.to(world.device).train()
+        if config.accumulate > 1 and world.is_main:
+            _warn_of_parts(method, config.accumulate)
         if config.sync_batch_norm:
             synchronise_norms(method)
         if config.channels_last:
@@ -227,6 +230,19 @@ class _NamedScalars(nn.Module):
         return dict(output.losses), dict(output.metrics)
 
 
+def _warn_of_parts(method: Method, parts: int) -> None:
+    """Say what gradient accumulation changes in a method beside its memory."""
+    name = type(method).__name__
+    if method.compares_batch:
+        _LOG.warning(
+            "train.accumulate %d: the loss of %s compares the samples of a batch, and now those of a pass: 1/%d of the "
+            "negatives",
+            parts, name, parts,
+        )  # fmt: skip
+    if any(isinstance(module, _NormBase) for module in method.modules()):
+        _LOG.warning("train.accumulate %d: the batch norms of %s see 1/%d of the batch at a time", parts, name, parts)
+
+
 # Banks and queues are kept equal by the method, and rewriting buffers between two forwards of one step would break the
 # graph, so DDP leaves them alone after the start. torch 2.13 renamed the option.
 _BUFFER_OPTION = (
@@ -253,9 +269,10 @@ def _wrapped(module: nn.Module, config: TrainConfig, world: World) -> nn.Module:
 
 
 def _check(config: TrainConfig, facts: RunFacts, world: World) -> None:
-    if config.global_batch % world.world_size:
+    if config.global_batch % (world.world_size * config.accumulate):
+        passes = f" times the {config.accumulate} passes of train.accumulate" if config.accumulate > 1 else ""
         raise InputError(
-            f"train.global_batch ({config.global_batch}) must be divisible by the {world.world_size} ranks"
+            f"train.global_batch ({config.global_batch}) must be divisible by the {world.world_size} ranks{passes}"
         )
     if (facts.seed, facts.global_batch) != (config.seed, config.global_batch):
         raise ValueError(f"facts {facts.seed, facts.global_batch} are not those of {config}")

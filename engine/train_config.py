@@ -15,6 +15,11 @@ class TrainConfig:
         epochs: length of the run in epochs; or give `steps`.
         steps: length of the run in steps; or give `epochs`.
         global_batch: samples of all ranks in one step.
+        accumulate: passes in which each rank takes its part of a step, each over as many samples, with one exchange of
+            gradients behind the last. Needs the memory of a pass. Samples, order and learning rate do not change, and
+            for losses that are means over samples nor do weights and memories (to rounding). What looks at the batch
+            sees a pass of it: batch norms, losses that contrast the samples of a batch (SimCLR, and DualVar and IIC on
+            it), dropout's random numbers, the constant of NCE forms (that of the first pass).
         seed: of order, plans, first weights and dropout.
         log_every: steps between records.
         save_every: steps between checkpoints; one is always written at the end and at a stop.
@@ -42,6 +47,7 @@ class TrainConfig:
     epochs: int | None = None
     steps: int | None = None
     global_batch: int = 16
+    accumulate: int = 1
     seed: int = 632
     log_every: int = 10
     save_every: int = 500
@@ -60,7 +66,9 @@ class TrainConfig:
     first_step_timeout_s: float = 3600.0
 
     def __post_init__(self) -> None:
-        positive = {name: getattr(self, name) for name in ("global_batch", "log_every", "save_every", "keep")}
+        positive = {
+            name: getattr(self, name) for name in ("global_batch", "accumulate", "log_every", "save_every", "keep")
+        }
         positive |= {name: getattr(self, name) for name in ("epochs", "steps") if getattr(self, name) is not None}
         for name, value in positive.items():
             if value < 1:
@@ -71,6 +79,11 @@ class TrainConfig:
             raise InputError(
                 f"train.hang_timeout_s ({self.hang_timeout_s}) must be 0 (off) or at least 10 seconds, and "
                 f"train.first_step_timeout_s ({self.first_step_timeout_s}) must not be negative"
+            )
+        if self.accumulate > 1 and self.static_graph:
+            raise InputError(
+                "train.accumulate above 1 cannot be used with train.static_graph: torch's DDP has to exchange gradients "
+                "in the first pass of a static graph; switch one of them off"
             )
         if self.recompute and self.compile:
             raise InputError("train.recompute cannot be used with train.compile; switch one of them off")

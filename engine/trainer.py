@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from data_process.errors import RunError
 from engine.beats import Stage
 from engine.checkpoint import RunFacts
+from engine.micro_batches import gradients
 from engine.optim import OptimConfig, set_learning_rate
 from engine.precision import PrecisionConfig
 from engine.profile import Follower, Profile, profiling
@@ -169,14 +170,11 @@ def _loop(
     precision, optimizer, at = session.precision, session.optimizer, follower.at
     done, reason = steps.start, Stop.NONE
     for step, batch in zip(steps, loader.batches(steps.start), strict=False):
-        at(Stage.FORWARD)
         seed_dropout(config.seed, step, world.rank)
-        with precision.autocast():
-            losses, metrics = session.module(batch.to(world.device, non_blocking=True))
-        loss: Any = sum(losses.values())
-        at(Stage.BACKWARD)
         optimizer.zero_grad()
-        precision.backward(loss)
+        here = batch.to(world.device, non_blocking=True)
+        losses, metrics = gradients(session.module, here, parts=config.accumulate, precision=precision, at=at)
+        loss: Any = sum(losses.values())
         at(Stage.OPTIMIZER)
         set_learning_rate(optimizer, lr := session.learning_rate(step))
         precision.step(optimizer, method.parameters(), clip_norm=session.clip_norm)

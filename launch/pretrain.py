@@ -48,7 +48,7 @@ def pretrain(loaded: LoadedRun, *, stop_after_s: float = 0.0, profile: Profile |
     os.environ.update(rank_variables(os.environ))
     check_network(os.environ)
     config = loaded.config
-    _check_ranks(config.train.global_batch)
+    _check_ranks(config.train.global_batch, config.train.accumulate)
     world = join(config.dist)
     set_up_logging(world)
     sharing = share_cores(world)
@@ -66,14 +66,15 @@ def pretrain(loaded: LoadedRun, *, stop_after_s: float = 0.0, profile: Profile |
     return 0
 
 
-def _check_ranks(global_batch: int) -> None:
+def _check_ranks(global_batch: int, passes: int) -> None:
     # Known before any rank waits for another, and so told without waiting.
     told = os.environ.get("WORLD_SIZE", "1")
     ranks = int(told) if told.isdecimal() and int(told) else 1  # anything else is told by `join`
-    if remainder := global_batch % ranks:
+    if remainder := global_batch % (ranks * passes):
+        times = f" times the {passes} passes of train.accumulate" if passes > 1 else ""
         raise InputError(
-            f"train.global_batch ({global_batch}) must be divisible by the {ranks} ranks; "
-            f"{global_batch - remainder + ranks} is the next that is"
+            f"train.global_batch ({global_batch}) must be divisible by the {ranks} ranks{times}; "
+            f"{global_batch - remainder + ranks * passes} is the next that is"
         )
 
 

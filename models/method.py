@@ -46,12 +46,16 @@ class Method(nn.Module, ABC):
 
     All state that must survive a restart lives in parameters and buffers. `forward` is the only place that builds a
     graph; `after_step` runs once after the optimizer's step and updates memories and targets, the same on all ranks.
+    With gradient accumulation `forward` runs several times before it, on micro-batches (`models.pending`).
 
     Attributes:
         backbone: what is kept after pretraining.
+        compares_batch: whether the loss of a sample depends on the others of its batch, so that it is another one where
+            a batch is cut into micro-batches.
     """
 
     backbone: Backbone
+    compares_batch: bool = False
 
     @property
     @abstractmethod

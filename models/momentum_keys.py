@@ -61,5 +61,8 @@ class MomentumKeys(nn.Module):
         self.encoder.follow(encoder)
 
     def age(self, batch: int) -> Tensor:
-        """Steps since the oldest key was made, (); `batch` samples a rank and step."""
+        """Steps since the oldest key was made, (); `batch` samples a rank and step.
+
+        With gradient accumulation, where `batch` is a micro-batch, it counts micro-batches.
+        """
         return self.queue.num_pushed.clamp(max=len(self.videos)).double() / (batch * world_size())

@@ -49,20 +49,23 @@ class RunningRecalls(nn.Module):
         self._pending: dict[str, Tensor] = {}
 
     @torch.no_grad()
-    def observe(self, name: str, logits: Tensor, labels: Tensor) -> Recall:
+    def observe(self, name: str, logits: Tensor, labels: Tensor, *, continues: bool = False) -> Recall:
         """Count the answers of a batch; `keep` adds them to those of earlier ones.
 
         Args:
             name: of the task.
             logits: (B, C or more).
             labels: (B,) int64.
+            continues: whether the batch is a further micro-batch of a step; otherwise what was observed since the last
+                `keep` is forgotten, and with it a step that did not come to its end.
         """
         before = self.get_buffer(f"{name}_counts")
         seen = labels.unsqueeze(1) == torch.arange(before.shape[1], device=labels.device)
         right = seen & (logits.argmax(dim=1) == labels).unsqueeze(1)
         latest = torch.stack([seen.sum(dim=0), right.sum(dim=0)]).to(before.dtype)
-        self._pending[name] = latest
-        all_seen, all_right = _faded(before) + latest
+        observed = self._pending[name] + latest if continues else latest
+        self._pending[name] = observed
+        all_seen, all_right = _faded(before) + observed
         per_class = all_right / all_seen.clamp_min(torch.finfo(before.dtype).tiny)
         return Recall(latest[1].sum() / len(labels), per_class.sum() / (all_seen > 0).sum(), all_seen / all_seen.sum())
 

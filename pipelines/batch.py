@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -19,12 +19,14 @@ class ViewBatch:
         index: (B,) int64, the samples' numbers in the dataset.
         plan_digest: number below `pipelines.plan.DIGESTS` that follows from the plans of the clips. The sum over ranks
             modulo `DIGESTS` is that of the global batch, however it was shared. 0 where no plans are known.
+        continues: whether it belongs to the same step as the batch before it: all micro-batches but the first.
     """
 
     clips: tuple[Tensor, ...]
     index: Tensor
     targets: Mapping[str, Tensor] = field(default_factory=dict)
     plan_digest: int = 0
+    continues: bool = False
 
     def __post_init__(self) -> None:
         if not self.clips:
@@ -55,4 +57,24 @@ class ViewBatch:
             index=move(self.index),
             targets={name: move(value) for name, value in self.targets.items()},
             plan_digest=self.plan_digest,
+            continues=self.continues,
         )
+
+    def split(self, count: int) -> Iterator[ViewBatch]:
+        """The batch in `count` micro-batches of equal size, neighbouring samples together; views, no copies.
+
+        Raises:
+            ValueError: where the samples do not divide by it.
+        """
+        if len(self) % count:
+            raise ValueError(f"{len(self)} samples do not divide into {count} micro-batches")
+        size = len(self) // count
+        for start in range(0, len(self), size):
+            part = slice(start, start + size)
+            yield ViewBatch(
+                clips=tuple(clip[part] for clip in self.clips),
+                index=self.index[part],
+                targets={name: value[part] for name, value in self.targets.items()},
+                plan_digest=self.plan_digest,
+                continues=start > 0,
+            )

@@ -17,6 +17,7 @@ from models.inter_intra.contrast import OTHER, VIEWS, InterIntraContrast, view_m
 from models.losses.cross_view_nce import binary_nce, normalising_constant, softmax_nce
 from models.memory_bank import BankPlacement, MemoryBank
 from models.method import MethodOutput
+from models.pending import Pending
 from models.row_exchange import DrawnRows
 from models.sharded_bank import ShardedBank, build_bank
 from pipelines.batch import ViewBatch
@@ -64,7 +65,7 @@ class BankContrast(InterIntraContrast):
             }
         )
         self.register_buffer("constants", torch.full((2,), -1.0))  # Z of both views, -1 until known
-        self._pending: dict[str, Tensor] = {}
+        self._pending = Pending()
 
     def forward(self, backbone: Backbone, clips: Mapping[str, Tensor], batch: ViewBatch) -> MethodOutput:
         """Both view losses; features wait for `after_step` to reach the banks."""
@@ -77,7 +78,7 @@ class BankContrast(InterIntraContrast):
             with torch.no_grad():
                 features["intra"] = self._encode(backbone, clips["intra"])
         logits = {name: self._logits(features[name], OTHER[name], drawn) for name in VIEWS}
-        self._pending = {name: feature.detach() for name, feature in features.items()} | {"index": batch.index}
+        self._pending.add(batch, index=batch.index, **features)
         losses = {name: self._loss(logits[name], which) for which, name in enumerate(VIEWS)}
         return MethodOutput(losses, view_metrics(logits, features["view1"], rows.shape[1]))
 
@@ -108,9 +109,8 @@ class BankContrast(InterIntraContrast):
     @torch.no_grad()
     def after_step(self, backbone: Backbone) -> None:
         """Update all banks with the features of all ranks, in rank order."""
-        if not self._pending:
+        if not (pending := self._pending.take()):
             return
-        index = gather_rows(self._pending.pop("index"))
-        for name, features in self._pending.items():
+        index = gather_rows(pending.pop("index"))
+        for name, features in pending.items():
             self._bank(name).update(index, gather_rows(features))
-        self._pending = {}

@@ -17,6 +17,7 @@ from models.losses.cross_view_nce import softmax_nce
 from models.losses.queue_nce import queue_logits
 from models.method import MethodOutput
 from models.momentum import MomentumNetwork
+from models.pending import Pending
 from models.queue import FeatureQueue
 from models.shuffle import Shuffling
 from pipelines.batch import ViewBatch
@@ -54,7 +55,7 @@ class QueueContrast(InterIntraContrast):
         generator = torch.Generator().manual_seed(seed)
         names = (*VIEWS, "intra") if intra else VIEWS
         self.queues = nn.ModuleDict({name: FeatureQueue(num_keys, dim, generator=generator) for name in names})
-        self._pending: dict[str, Tensor] = {}
+        self._pending = Pending()
 
     def forward(self, backbone: Backbone, clips: Mapping[str, Tensor], batch: ViewBatch) -> MethodOutput:
         """Both view losses; keys wait for `after_step` to reach the queues."""
@@ -66,7 +67,7 @@ class QueueContrast(InterIntraContrast):
             with torch.autocast(query.device.type, enabled=False):
                 parts = [self._logits(query, one, keys) for one in (OTHER[name], "intra") if one in keys]
                 logits[name] = torch.cat(parts, dim=1)
-        self._pending = keys
+        self._pending.add(batch, **keys)
         losses = {name: softmax_nce(values) for name, values in logits.items()}
         metrics = view_metrics(logits, features["view1"], 1 + len(self._queue("view1").rows))
         metrics["key_distance"] = self.keys.distance(Encoder(backbone, self.projector))
@@ -83,9 +84,8 @@ class QueueContrast(InterIntraContrast):
     @torch.no_grad()
     def after_step(self, backbone: Backbone) -> None:
         """Queue the keys of all ranks, in rank order, and let the key network follow."""
-        if not self._pending:
+        if not (pending := self._pending.take()):
             return
-        for name, keys in self._pending.items():
+        for name, keys in pending.items():
             self._queue(name).push(keys)
         self.keys.follow(Encoder(backbone, self.projector))
-        self._pending = {}

@@ -159,7 +159,7 @@ class CSTP(Method):
             # A mean over both clips of a sample, times the number of clips: their sum.
             clips = len(answers) // len(batch)
             losses[name] = weight * clips * functional.cross_entropy(answers, labels)
-            metrics |= self._observed(name, answers, labels)
+            metrics |= self._observed(name, answers, labels, continues=batch.continues)
         return MethodOutput(losses, metrics)
 
     def _features(self, clips: Tensor) -> Tensor:
@@ -197,9 +197,9 @@ class CSTP(Method):
             return logits, targets["turns"].T.flatten()
         return logits, targets["playback"].repeat(2)
 
-    def _observed(self, name: str, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def _observed(self, name: str, logits: Tensor, labels: Tensor, *, continues: bool) -> dict[str, Tensor]:
         """Accuracy in this batch, balanced accuracy over the last ones, and how frequent each overlap's label is."""
-        recall = self.recalls.observe(name, logits, labels)
+        recall = self.recalls.observe(name, logits, labels, continues=continues)
         metrics = {f"{name}_accuracy": recall.accuracy, f"{name}_balanced": recall.balanced}
         if name in _PAIRED:
             shares = zip(RATES, recall.shares, strict=True)

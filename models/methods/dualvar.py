@@ -26,6 +26,7 @@ from models.losses.segment_ranking import in_first_order, segment_ranking, twin_
 from models.method import DatasetFacts, Method, MethodOutput
 from models.metrics import contrast_metrics, feature_spread
 from models.momentum_keys import MomentumKeys
+from models.pending import Pending
 from models.planners.segments import PairPlanner, SegmentPlanner
 from models.views import reorder_chunks
 from pipelines.batch import ViewBatch
@@ -115,13 +116,14 @@ class DualVar(Method):
         if legacy_gather and framework == "moco":
             raise ValueError("legacy_gather is about SimCLR's gradients; on MoCo no gradient passes between ranks")
         self.backbone, self.framework, self.clip = backbone, framework, clip
+        self.compares_batch = framework == "simclr"
         self.scales = {"clip": temperature, "coherent": coherent_temperature, "rank_first": theta, "rank_third": theta}
         self.rank_weight, self.coherent_weight = rank_weight, coherent_weight
         self.mean, self.std = mean, std
         self.one_batch, self.legacy_rank_clip, self.legacy_gather = one_batch, legacy_rank_clip, legacy_gather
         self.heads = _heads(backbone.out_dim, dim, 0 if mode == "clip" else clip.num_segments, segment_dim)
         self.keys = self._first_keys(queue_size, momentum, seed) if framework == "moco" else None
-        self._pending: tuple[Tensor, Tensor] | None = None
+        self._pending = Pending()
 
     def _first_keys(self, queue_size: int, momentum: float, seed: int) -> MomentumKeys:
         generator = torch.Generator().manual_seed(seed)
@@ -184,7 +186,7 @@ class DualVar(Method):
         if self.keys is None:
             return self._encode([first, second, *third], moved)
         rows = self.keys.encode(second)
-        self._pending = batch.index, rows
+        self._pending.add(batch, index=batch.index, keys=rows)
         queries = self._encode([first], [*third, *moved])
         return [queries[0], self.heads.split(rows), *queries[1:]]
 
@@ -232,11 +234,9 @@ class DualVar(Method):
     @torch.no_grad()
     def after_step(self) -> None:
         """MoCo: queue the keys of all ranks in rank order, then let the key network follow."""
-        if self.keys is None or self._pending is None:
-            return
-        self.keys.push(*self._pending)
-        self.keys.follow(self._encoder())
-        self._pending = None
+        if self.keys is not None and (pending := self._pending.take()):
+            self.keys.push(**pending)
+            self.keys.follow(self._encoder())
 
 
 def _heads(width: int, dim: int, segments: int, segment_dim: int) -> SideBySide:

@@ -83,6 +83,7 @@ class IIC(Method):
             )
         self.backbone = backbone
         self.clip, self.second_view, self.framework = clip, second_view, framework
+        self.compares_batch = framework == "simclr"
         self.intra_negative: IntraNegative = intra_negative
         self.num_rows, self.num_negatives = facts.num_samples, num_negatives
         intra = intra_negative != "none"

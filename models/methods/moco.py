@@ -7,7 +7,6 @@ its second version (arXiv 2003.04297). B samples of this rank, K rows of the que
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from models.backbone import Backbone
 from models.encoder import Encoder
@@ -17,6 +16,7 @@ from models.losses.queue_nce import queue_logits
 from models.method import DatasetFacts, Method, MethodOutput
 from models.metrics import contrast_metrics, feature_spread
 from models.momentum_keys import MomentumKeys
+from models.pending import Pending
 from models.planners.single_clip import ClipDraw
 from models.planners.views import AUGMENTED_CLIP, ViewsPlanner
 from pipelines.batch import ViewBatch
@@ -69,7 +69,7 @@ class MoCo(Method):
             generator=torch.Generator().manual_seed(seed),
         )
         self.clip, self.same_frames, self.temperature, self.symmetric = clip, same_frames, temperature, symmetric
-        self._pending: tuple[Tensor, Tensor] | None = None
+        self._pending = Pending()
 
     @property
     def clip_format(self) -> ClipFormat:
@@ -89,7 +89,7 @@ class MoCo(Method):
         with torch.autocast(queries.device.type, enabled=False):
             logits = queue_logits(queries, torch.cat(keys), self.keys.queue.rows, temperature=self.temperature)
         # Of both views the keys of the second are queued, so that a row is one video.
-        self._pending = batch.index, keys[0]
+        self._pending.add(batch, index=batch.index, keys=keys[0])
         metrics = contrast_metrics(logits, self.temperature)
         metrics["feature_spread"] = feature_spread(features[0])
         metrics["queue_age"] = self.keys.age(len(batch.index))
@@ -102,8 +102,6 @@ class MoCo(Method):
     @torch.no_grad()
     def after_step(self) -> None:
         """Queue the keys of all ranks, in rank order, and let the key network follow."""
-        if self._pending is None:
-            return
-        self.keys.push(*self._pending)
-        self.keys.follow(self._encoder())
-        self._pending = None
+        if pending := self._pending.take():
+            self.keys.push(**pending)
+            self.keys.follow(self._encoder())

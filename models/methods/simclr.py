@@ -33,6 +33,8 @@ class SimCLR(Method):
         temperature: T.
     """
 
+    compares_batch = True
+
     def __init__(
         self,
         facts: DatasetFacts,

@@ -29,6 +29,7 @@ from models.method import DatasetFacts, Method, MethodOutput
 from models.metrics import contrast_metrics, feature_spread
 from models.momentum_keys import MomentumKeys
 from models.orientation_naming import OrientationNaming
+from models.pending import Pending
 from models.planners.triplet import TRIPLET, Part, PartialTriplet, TripletPlanner
 from models.row_exchange import DrawnRows
 from models.sharded_bank import build_bank
@@ -154,7 +155,7 @@ class VTDL(Method):
             self.bank = build_bank(bank_placement, facts.num_samples, dim, momentum=bank_momentum, generator=generator)
         self.constant: Tensor
         self.register_buffer("constant", torch.full((), -1.0))  # Z of the NCE form, -1 until known
-        self._pending: tuple[Tensor, Tensor] | None = None
+        self._pending = Pending()
 
     @property
     def clip_format(self) -> ClipFormat:
@@ -189,7 +190,7 @@ class VTDL(Method):
             named = {part: view for view, part in enumerate(self.parts) if part in features}
             places = [batch.targets["orientation"][:, view] for view in named.values()]
             losses["orientation"], metrics["orientation_accuracy"] = self.naming([features[p] for p in named], places)
-        self._pending = batch.index, query.detach() if key is None else key
+        self._pending.add(batch, index=batch.index, keys=query if key is None else key)
         metrics |= self._metrics(logits.detach(), query.detach(), key, others)
         return MethodOutput(losses, metrics)
 
@@ -263,12 +264,9 @@ class VTDL(Method):
     @torch.no_grad()
     def after_step(self) -> None:
         """Remember the features of all ranks, in rank order, and let the key encoder follow."""
-        if self._pending is None:
-            return
-        index, features = self._pending
-        if self.keys:
-            self.keys.push(index, features)
+        pending = self._pending.take()
+        if pending and self.keys:
+            self.keys.push(**pending)
             self.keys.follow(self._encoder())
-        elif self.bank:
-            self.bank.update(gather_rows(index), gather_rows(features))
-        self._pending = None
+        elif pending and self.bank:
+            self.bank.update(gather_rows(pending["index"]), gather_rows(pending["keys"]))

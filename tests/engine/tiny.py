@@ -17,6 +17,7 @@ from engine.world import World
 from models.backbone import Backbone
 from models.gather import gather_rows
 from models.method import Method, MethodOutput
+from models.pending import Pending
 from pipelines.batch import ViewBatch
 from pipelines.order import rank_slice, step_indices
 from pipelines.plan import DIGESTS, ClipFormat
@@ -47,7 +48,7 @@ class TinyMethod(Method):
         self.register_buffer("bank", torch.zeros(NUM_SAMPLES, 2))
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
         self.poison_at = poison_at
-        self._pending = None
+        self._pending = Pending()
 
     @property
     def clip_format(self):
@@ -58,7 +59,7 @@ class TinyMethod(Method):
 
     def forward(self, batch):
         features = self.head(self.backbone.pooled(batch.clips[0]))
-        self._pending = (batch.index, features.detach().float())
+        self._pending.add(batch, index=batch.index, features=features.float())
         loss = (features - batch.targets["value"]).pow(2).mean()
         if self.poison_at is not None and int(self.calls) >= self.poison_at:
             loss = loss / 0.0
@@ -66,7 +67,7 @@ class TinyMethod(Method):
         return MethodOutput({"value": loss, "bank": away}, {"spread": features.detach().std()})
 
     def after_step(self):
-        index, features = (gather_rows(rows) for rows in self._pending)
+        index, features = (gather_rows(rows) for rows in self._pending.take().values())
         self.bank[index] = 0.5 * self.bank[index] + 0.5 * features
         self.calls += 1
 

@@ -42,7 +42,7 @@ def part_of(batch, rank, world_size):
     return ViewBatch(tuple(clips[mine] for clips in batch.clips), batch.index[mine], targets)
 
 
-def steps(build, batch_of, *, rank=0, world_size=1):
+def steps(build, batch_of, *, rank=0, world_size=1, passes=1):
     """Mean losses and gradients of all ranks in each of five steps of SGD, and the state behind them.
 
     Args:
@@ -50,17 +50,19 @@ def steps(build, batch_of, *, rank=0, world_size=1):
         batch_of: seed to the global batch.
         rank: whose part of it is seen.
         world_size: W.
+        passes: micro-batches that each rank's part is cut into.
     """
     method = build()
     parameters = [parameter for parameter in method.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(parameters, lr=0.1, momentum=0.9)
     losses, gradients = [], []
     for seed in range(STEPS):
-        output = method(part_of(batch_of(seed), rank, world_size))
-        total = sum(output.losses.values())
         optimizer.zero_grad()
-        total.backward()
-        mean = total.detach().clone()
+        mean = torch.zeros((), dtype=torch.float64)
+        for part in part_of(batch_of(seed), rank, world_size).split(passes):
+            total = sum(method(part).losses.values()) / passes
+            total.backward()
+            mean += total.detach()
         for value in [mean, *(parameter.grad for parameter in parameters)]:
             if world_size > 1:
                 dist.all_reduce(value)
