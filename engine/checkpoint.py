@@ -56,6 +56,7 @@ class RunState:
         method: name to tensor, parameters and buffers (banks and queues among them), without wrappers' prefixes.
         optimizer: from `engine.optim.optimizer_state`.
         scaler: from `engine.precision.Precision.state`.
+        num_skipped: steps that were left out because their loss or gradient was not finite.
         gathered: what is yet to be added to `method`, made for this state and held by nobody else; a file has none.
     """
 
@@ -65,6 +66,7 @@ class RunState:
     method: Mapping[str, Tensor]
     optimizer: Mapping[str, Any] = field(default_factory=dict)
     scaler: Mapping[str, Any] = field(default_factory=dict)
+    num_skipped: int = 0
     gathered: Mapping[str, Tensor] = field(default_factory=dict)
 
 
@@ -111,6 +113,7 @@ def write_state(path: Path, state: RunState) -> None:
         "method": {**state.method, **state.gathered},
         "optimizer": dict(state.optimizer),
         "scaler": dict(state.scaler),
+        "num_skipped": state.num_skipped,
     }
     with replacing(path) as file:
         try:

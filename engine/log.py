@@ -19,7 +19,7 @@ from data_process.errors import RunError
 from engine.atomic import replacing
 from engine.boards import open_boards
 
-EXACT_KEYS = ("step", "epoch", "plan_digest", "losses", "metrics", "lr")
+EXACT_KEYS = ("step", "epoch", "plan_digest", "losses", "metrics", "lr", "grad_norm", "skipped")
 """Keys of a record that a killed and resumed run repeats bit for bit (CPU, equal world size); the rest are times."""
 
 _LOG = logging.getLogger(__name__)
@@ -37,9 +37,12 @@ class LogRecord:
         epoch: of that step, from 0.
         plan_digest: of everything that decided the clips of that step's global batch, 16 hexadecimal digits; the same
             for any number of ranks. Zeros where the loader tells none.
-        losses: name to weighted value, ``total`` is their sum.
+        losses: name to weighted value, ``total`` is their sum; None where it is not a finite number.
         metrics: name to value; None where it is not a finite number.
         lr: used in that step.
+        grad_norm: of that step's gradients of all parameters together, before they are clipped; None where it is not a
+            finite number.
+        skipped: steps so far that were left out because their loss or gradient was not finite.
         clips_per_s: clips (samples times views) of all ranks over the interval since the last record.
         step_s: seconds per step over the interval.
         data_wait_s: seconds per step of it in which this rank waited for the loader.
@@ -49,9 +52,11 @@ class LogRecord:
     step: int
     epoch: int
     plan_digest: str
-    losses: Mapping[str, float]
+    losses: Mapping[str, float | None]
     metrics: Mapping[str, float | None]
     lr: float
+    grad_norm: float | None
+    skipped: int
     clips_per_s: float
     step_s: float
     data_wait_s: float
@@ -183,6 +188,6 @@ def allocated_mb(device: torch.device) -> float | None:
 def _scalars(record: LogRecord) -> dict[str, float]:
     groups = {"loss": record.losses, "metric": record.metrics}
     named = {f"{group}/{name}": value for group, values in groups.items() for name, value in values.items()}
-    speed = ("lr", "clips_per_s", "step_s", "data_wait_s", "memory_mb")
+    speed = ("lr", "grad_norm", "skipped", "clips_per_s", "step_s", "data_wait_s", "memory_mb")
     named |= {f"run/{name}": getattr(record, name) for name in speed}
     return {name: value for name, value in named.items() if value is not None}

@@ -35,6 +35,7 @@ class Precision:
     def __init__(self, config: PrecisionConfig, device: torch.device) -> None:
         self._dtype, self._device = _DTYPES[config.dtype], device
         self._scaler = torch.amp.GradScaler(device.type, enabled=config.dtype == "fp16")
+        self._unscaled = False
         if device.type == "cuda":
             rounding = "tf32" if config.tf32 else "ieee"
             torch.backends.cuda.matmul.fp32_precision = rounding
@@ -52,13 +53,34 @@ class Precision:
         """Gradients of the (scaled) loss."""
         self._scaler.scale(loss).backward()
 
-    def step(self, optimizer: Optimizer, parameters: Iterable[Tensor], *, clip_norm: float = 0.0) -> None:
-        """Clip if asked, then the optimizer's step; under fp16 a step whose gradients overflow is left out."""
+    @property
+    def scales_loss(self) -> bool:
+        """Whether gradients that overflow are no fault, but lower the loss scale."""
+        return self._scaler.is_enabled()
+
+    def gradient_norm(self, optimizer: Optimizer, parameters: Iterable[Tensor], *, clip_norm: float = 0.0) -> Tensor:
+        """Norm of all gradients together, (), without the loss scale; then they are clipped to `clip_norm` unless 0."""
+        self._scaler.unscale_(optimizer)
+        self._unscaled = True
+        found = [parameter for parameter in parameters if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm([one.grad for one in found if one.grad is not None])
         if clip_norm > 0:
-            self._scaler.unscale_(optimizer)
-            torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
+            torch.nn.utils.clip_grads_with_norm_(found, clip_norm, norm)
+        return norm
+
+    def step(self, optimizer: Optimizer) -> None:
+        """The optimizer's step; under fp16 a step whose gradients overflow is left out."""
         self._scaler.step(optimizer)
         self._scaler.update()
+        self._unscaled = False
+
+    def leave_out(self, optimizer: Optimizer) -> None:
+        """In place of `step`: keep the weights, and lower the loss scale where the gradients were not finite."""
+        if not self._unscaled:
+            self._scaler.unscale_(optimizer)
+        if self._scaler.is_enabled():
+            self._scaler.update()
+        self._unscaled = False
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps: the loss scale, empty but for fp16."""

@@ -44,6 +44,8 @@ class Reporter:
         epoch: int,
         plan_digest: int,
         lr: float,
+        grad_norm: Tensor | None,
+        skipped: int,
         wait_s: float,
         clips_per_step: int,
     ) -> None:
@@ -56,6 +58,8 @@ class Reporter:
             epoch: of the step, from 0.
             plan_digest: of this rank's batch.
             lr: used in the step.
+            grad_norm: of all ranks' gradients, ().
+            skipped: steps that were left out so far.
             wait_s: seconds that the loader was waited for so far.
             clips_per_step: of all ranks.
         """
@@ -70,9 +74,11 @@ class Reporter:
             step=step,
             epoch=epoch,
             plan_digest=f"{digest:016x}",
-            losses={name: value for (kind, name), value in values.items() if kind == "loss"},
+            losses=finite_or_none({name: value for (kind, name), value in values.items() if kind == "loss"}),
             metrics=finite_or_none({name: value for (kind, name), value in values.items() if kind == "metric"}),
             lr=lr,
+            grad_norm=finite_or_none({"norm": float(grad_norm)})["norm"] if grad_norm is not None else None,
+            skipped=skipped,
             memory_mb=allocated_mb(self._world.device),
             **speed,
         )

@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from data_process.errors import InputError, RunError
 from engine.background_save import BackgroundSaver
 from engine.checkpoint import RunFacts, RunState, refuse_changed, resume_state, write_state
+from engine.faults import FaultWatch
 from engine.optim import OptimConfig, build_optimizer, optimizer_state, restore_optimizer
 from engine.precision import Precision, PrecisionConfig
 from engine.schedule import ScheduleConfig, build_schedule
@@ -54,6 +55,7 @@ class Session:
         module: the method as it is called: batch to (losses, metrics), wrapped by DDP or torch.compile where asked.
         optimizer: over the parameters that want a gradient.
         precision: carries out the step.
+        faults: looks for what is not finite.
 
     Raises:
         InputError: if settings contradict each other or differ between ranks.
@@ -98,8 +100,13 @@ class Session:
         self.optimizer = build_optimizer(optim, method, device=world.device)
         self.precision = Precision(precision, world.device)
         self.module: nn.Module = _NamedScalars(method)
-        self._good_step = 0
-        self._all_finite = torch.ones((), dtype=torch.bool, device=world.device)
+        self.faults = FaultWatch(
+            method,
+            world,
+            run_dir,
+            max_skipped=config.max_skipped,
+            judge_gradients=not self.precision.scales_loss,
+        )
 
     def resume(self) -> int:
         """Load the newest checkpoint, wrap the method, and say how many steps are finished.
@@ -111,22 +118,38 @@ class Session:
         if state is not None:
             self._load(state)
         self.module = _wrapped(self.module, self.config, self.world)
-        self._good_step = state.step if state else 0
-        return self._good_step
+        return state.step if state else 0
 
-    def watch(self, loss: Tensor) -> None:
-        """Remember on the device whether the loss is finite; costs no waiting."""
-        self._all_finite &= torch.isfinite(loss.detach())
+    def gradient_norm(self, *, log_due: bool) -> Tensor | None:
+        """Norm of all gradients before they are clipped, (); None where nobody asks for it."""
+        if not (self.clip_norm > 0 or self.faults.wants_norm or log_due):
+            return None
+        return self.precision.gradient_norm(self.optimizer, self.method.parameters(), clip_norm=self.clip_norm)
 
     def check_finite(self, step: int) -> None:
         """Fail on every rank if the loss of any rank was not finite since the last check; waits for the device.
 
+        Args:
+            step: finished steps.
+
         Raises:
-            RunError: naming the steps between which it happened; the state is written beside the checkpoints.
+            RunError: naming the first faulty step; the state is written beside the checkpoints.
         """
-        if not self.world.largest(int(not self._all_finite.item())):
-            self._good_step = step
-            return
+        if told := self.faults.found():
+            self._fail(step, told)
+
+    def is_sound(self, step: int, loss: Tensor, norm: Tensor | None) -> bool:
+        """Whether the optimizer may step; the same on all ranks.
+
+        Raises:
+            RunError: for one faulty step more than `train.max_skipped`.
+        """
+        try:
+            return self.faults.is_sound(step, loss, norm)
+        except RunError as error:
+            self._fail(step, str(error))
+
+    def _fail(self, step: int, told: str) -> NoReturn:
         # Not named step-*.pt: a resume must go on from weights that were still good.
         path = self._folder / f"nonfinite-{step:09d}.pt"
         state = self._state(step)
@@ -134,9 +157,9 @@ class Session:
             self._folder.mkdir(parents=True, exist_ok=True)
             write_state(path, state)
         raise RunError(
-            f"the loss became infinite or NaN between steps {self._good_step} and {step}; the state is in {path} for a "
-            "look, and starting again goes on from the last good checkpoint. Lower optim.lr, set optim.clip_norm, "
-            "lengthen schedule.warmup, or set precision.dtype to fp32"
+            f"{told} The state is in {path} for a look, and starting again goes on from the last good checkpoint. "
+            "Lower optim.lr, set optim.clip_norm, lengthen schedule.warmup, set precision.dtype to fp32, or let "
+            "train.max_skipped steps be left out"
         )
 
     def save(self, step: int, *, wait: bool = False) -> None:
@@ -169,6 +192,7 @@ class Session:
             gathered=gathered_rows(self.method),
             optimizer=optimizer_state(self.optimizer),
             scaler=self.precision.state(),
+            num_skipped=self.faults.num_skipped,
         )
 
     def _load(self, state: RunState) -> None:
@@ -189,6 +213,7 @@ class Session:
             ) from error
         restore_optimizer(self.optimizer, dict(state.optimizer))
         self.precision.restore(dict(state.scaler))
+        self.faults.num_skipped = state.num_skipped
         _LOG.info("going on from step %d of %s", state.step, self._folder)
 
 

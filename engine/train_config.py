@@ -26,6 +26,11 @@ class TrainConfig:
         save_in_background: write them while training goes on, from a copy in the machine's memory.
         keep: newest checkpoints that stay.
         keep_every: checkpoints of steps that this divides stay for ever; 0 for none.
+        max_skipped: steps whose loss or gradient is not finite that a run may leave out: no optimizer step, no row of a
+            memory, the statistics of norm layers as before. Counted in log and checkpoints; one more stops the run.
+            Above 0, every step waits for its gradients before the optimizer's step, which lets a GPU run dry for a
+            moment; 0 stops at the first, found out where the log is written. Gradients that overflow under fp16 are no
+            faults.
         stop_at_step: leave after this step as if time had run out, and go on when started without it; 0 for never.
         channels_last: keep 3-D convolution weights in channels-last order, in which torch is faster.
         recompute: keep only what goes into each part of a backbone, and compute what is inside anew for its gradient:
@@ -54,6 +59,7 @@ class TrainConfig:
     save_in_background: bool = True
     keep: int = 3
     keep_every: int = 0
+    max_skipped: int = 0
     stop_at_step: int = 0
     channels_last: bool = True
     recompute: bool = False
@@ -73,8 +79,9 @@ class TrainConfig:
         for name, value in positive.items():
             if value < 1:
                 raise InputError(f"train.{name} must be at least 1, got {value}")
-        if min(self.seed, self.keep_every, self.stop_at_step) < 0:
-            raise InputError("train.seed, train.keep_every and train.stop_at_step must not be negative")
+        for name in ("seed", "keep_every", "max_skipped", "stop_at_step"):
+            if getattr(self, name) < 0:
+                raise InputError(f"train.{name} must not be negative, got {getattr(self, name)}")
         if self.first_step_timeout_s < 0 or (self.hang_timeout_s < 10 and self.hang_timeout_s != 0):
             raise InputError(
                 f"train.hang_timeout_s ({self.hang_timeout_s}) must be 0 (off) or at least 10 seconds, and "
@@ -82,8 +89,8 @@ class TrainConfig:
             )
         if self.accumulate > 1 and self.static_graph:
             raise InputError(
-                "train.accumulate above 1 cannot be used with train.static_graph: torch's DDP has to exchange gradients "
-                "in the first pass of a static graph; switch one of them off"
+                "train.accumulate above 1 cannot be used with train.static_graph: torch's DDP has to exchange "
+                "gradients in the first pass of a static graph; switch one of them off"
             )
         if self.recompute and self.compile:
             raise InputError("train.recompute cannot be used with train.compile; switch one of them off")

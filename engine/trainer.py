@@ -170,23 +170,27 @@ def _loop(
     precision, optimizer, at = session.precision, session.optimizer, follower.at
     done, reason = steps.start, Stop.NONE
     for step, batch in zip(steps, loader.batches(steps.start), strict=False):
+        done = step + 1
+        log_due = done % config.log_every == 0 or done == session.num_steps
         seed_dropout(config.seed, step, world.rank)
+        session.faults.begin()
         optimizer.zero_grad()
         here = batch.to(world.device, non_blocking=True)
         losses, metrics = gradients(session.module, here, parts=config.accumulate, precision=precision, at=at)
         loss: Any = sum(losses.values())
         at(Stage.OPTIMIZER)
         set_learning_rate(optimizer, lr := session.learning_rate(step))
-        precision.step(optimizer, method.parameters(), clip_norm=session.clip_norm)
-        method.after_step()
+        norm = session.gradient_norm(log_due=log_due)
+        if session.is_sound(step, loss, norm):
+            precision.step(optimizer)
+            method.after_step()
+        else:
+            precision.leave_out(optimizer)
 
-        done = step + 1
         at(Stage.AGREE, done)
-        session.watch(loss)
         report.step_done(done)
         reason = stop.agreed()
         last = done == steps.stop or reason is not Stop.NONE
-        log_due = done % config.log_every == 0 or done == session.num_steps
         save_due = done % config.save_every == 0 or last
         at(Stage.LOG)
         if log_due or save_due:  # the only place that waits for the device
@@ -199,6 +203,8 @@ def _loop(
                 epoch=step // loader.steps_per_epoch,
                 plan_digest=batch.plan_digest,
                 lr=lr,
+                grad_norm=norm,
+                skipped=session.faults.num_skipped,
                 wait_s=loader.wait_s,
                 clips_per_step=config.global_batch * len(batch.clips),
             )

@@ -15,6 +15,8 @@ def record(step):
         losses={"total": 0.1 * step},
         metrics={"a": None},
         lr=1 / 3,
+        grad_norm=2.5,
+        skipped=0,
         **speed,
     )
 
@@ -40,6 +42,8 @@ def test_every_record_has_the_same_keys_and_exact_numbers(tmp_path):
         "losses",
         "metrics",
         "lr",
+        "grad_norm",
+        "skipped",
         "clips_per_s",
         "step_s",
         "data_wait_s",

@@ -35,7 +35,9 @@ def _trained(precision, clip_norm=0.0, scale=1.0):
     weight = nn.Parameter(torch.zeros(2))
     optimizer = torch.optim.SGD([weight], lr=1.0)
     precision.backward((weight * torch.tensor([3.0, 4.0]) * scale).sum())
-    precision.step(optimizer, [weight], clip_norm=clip_norm)
+    if clip_norm:
+        precision.gradient_norm(optimizer, [weight], clip_norm=clip_norm)
+    precision.step(optimizer)
     return weight.detach()
 
 
@@ -65,3 +67,33 @@ def test_a_scale_of_another_format_is_not_taken_over():
     before = precision.state()
     precision.restore(Precision(PrecisionConfig("fp32"), CPU).state())
     assert precision.state() == before
+
+
+def test_the_norm_is_that_of_the_gradients_before_clipping_and_without_the_scale():
+    for name in ("fp32", "fp16"):
+        precision, weight = Precision(PrecisionConfig(name), CPU), nn.Parameter(torch.zeros(2))
+        optimizer = torch.optim.SGD([weight], lr=1.0)
+        for clip_norm in (0.0, 1.0):
+            optimizer.zero_grad()
+            precision.backward((weight * torch.tensor([3.0, 4.0])).sum())
+            norm = precision.gradient_norm(optimizer, [weight, nn.Parameter(torch.ones(3))], clip_norm=clip_norm)
+            assert norm.item() == pytest.approx(5.0)
+            assert weight.grad.norm().item() == pytest.approx(clip_norm or 5.0, rel=1e-5)
+            precision.step(optimizer)
+
+
+@pytest.mark.parametrize("with_norm", [True, False])
+def test_a_step_that_is_left_out_keeps_weights_and_lowers_the_scale_of_infinite_gradients(with_norm):
+    precision, weight = Precision(PrecisionConfig("fp16"), CPU), nn.Parameter(torch.zeros(2))
+    optimizer, before = torch.optim.SGD([weight], lr=1.0), precision.state()["scale"]
+    for scale in (float("inf"), 1.0):
+        optimizer.zero_grad()
+        precision.backward((weight * scale).sum())
+        if with_norm:
+            precision.gradient_norm(optimizer, [weight])
+        precision.leave_out(optimizer)
+        assert torch.equal(weight, torch.zeros(2))
+        assert precision.state()["scale"] == before / 2
+    precision.backward(weight.sum())
+    precision.step(optimizer)
+    assert not torch.equal(weight, torch.zeros(2))

@@ -108,6 +108,7 @@ def run_tiny(
     pause_s=0.0,
     watchdog=None,
     profile=None,
+    precision=None,
     **options,
 ):
     """Train the tiny method for 24 steps unless told otherwise: the outcome and the method."""
@@ -120,7 +121,7 @@ def run_tiny(
         config=TrainConfig(seed=seed, **options),
         optim=optim or OptimConfig(lr=0.1),
         schedule=ScheduleConfig("cosine", warmup=3),
-        precision=PrecisionConfig(),
+        precision=precision or PrecisionConfig(),
         run_dir=run_dir,
         world=world,
         stop=stop or StopFlag(world),
