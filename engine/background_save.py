@@ -44,6 +44,7 @@ class BackgroundSaver:
             method=self._copied(state.method, "method"),
             optimizer=self._copied(state.optimizer, "optimizer"),
             scaler=self._copied(state.scaler, "scaler"),
+            ema=self._copied(state.ema, "ema"),
         )
         self._writing = self._thread.submit(
             save_checkpoint, self._folder, copied, keep=self._keep, keep_every=self._keep_every

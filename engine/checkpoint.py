@@ -56,6 +56,7 @@ class RunState:
         method: name to tensor, parameters and buffers (banks and queues among them), without wrappers' prefixes.
         optimizer: from `engine.optim.optimizer_state`.
         scaler: from `engine.precision.Precision.state`.
+        ema: moving averages of the trained weights by their names in `method`; empty where none are kept.
         num_skipped: steps that were left out because their loss or gradient was not finite.
         gathered: what is yet to be added to `method`, made for this state and held by nobody else; a file has none.
     """
@@ -66,6 +67,7 @@ class RunState:
     method: Mapping[str, Tensor]
     optimizer: Mapping[str, Any] = field(default_factory=dict)
     scaler: Mapping[str, Any] = field(default_factory=dict)
+    ema: Mapping[str, Tensor] = field(default_factory=dict)
     num_skipped: int = 0
     gathered: Mapping[str, Tensor] = field(default_factory=dict)
 
@@ -113,6 +115,7 @@ def write_state(path: Path, state: RunState) -> None:
         "method": {**state.method, **state.gathered},
         "optimizer": dict(state.optimizer),
         "scaler": dict(state.scaler),
+        "ema": dict(state.ema),
         "num_skipped": state.num_skipped,
     }
     with replacing(path) as file:
@@ -222,10 +225,24 @@ def refuse_changed(then: RunFacts, now: RunFacts, *, source: Path) -> None:
         )
 
 
-def backbone_weights(state: RunState) -> dict[str, Tensor]:
-    """The backbone's part of a method's state, without the leading ``backbone.``."""
+def backbone_weights(state: RunState, *, averaged: bool = False) -> dict[str, Tensor]:
+    """The backbone's part of a method's state, without the leading ``backbone.``.
+
+    Args:
+        state: of a run.
+        averaged: take the moving averages (`train.ema`) where there are such of a weight.
+
+    Raises:
+        InputError: where averages are asked for and the run has kept none.
+    """
+    if averaged and not state.ema:
+        raise InputError(
+            f"the checkpoint of step {state.step} holds no moving average of the weights; train with train.ema 0.999, "
+            "or leave --weights ema out"
+        )
+    weights = {**state.method, **state.ema} if averaged else state.method
     prefix = "backbone."
-    return {name[len(prefix) :]: value for name, value in state.method.items() if name.startswith(prefix)}
+    return {name[len(prefix) :]: value for name, value in weights.items() if name.startswith(prefix)}
 
 
 def _newest_that_loads(folder: Path) -> RunState | None:

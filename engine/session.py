@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from data_process.errors import InputError, RunError
+from engine.averages import WeightAverages
 from engine.background_save import BackgroundSaver
 from engine.checkpoint import RunFacts, RunState, refuse_changed, resume_state, write_state
 from engine.faults import FaultWatch
@@ -56,6 +57,7 @@ class Session:
         optimizer: over the parameters that want a gradient.
         precision: carries out the step.
         faults: looks for what is not finite.
+        averages: of the weights, where they are asked for.
 
     Raises:
         InputError: if settings contradict each other or differ between ranks.
@@ -98,6 +100,7 @@ class Session:
                 if isinstance(part, Backbone):
                     part.recompute = True
         self.optimizer = build_optimizer(optim, method, device=world.device)
+        self.averages = WeightAverages(method, decay=config.ema) if config.ema else None
         self.precision = Precision(precision, world.device)
         self.module: nn.Module = _NamedScalars(method)
         self.faults = FaultWatch(
@@ -125,6 +128,13 @@ class Session:
         if not (self.clip_norm > 0 or self.faults.wants_norm or log_due):
             return None
         return self.precision.gradient_norm(self.optimizer, self.method.parameters(), clip_norm=self.clip_norm)
+
+    def step(self) -> None:
+        """The optimizer's step, and what follows the weights."""
+        self.precision.step(self.optimizer)
+        self.method.after_step()
+        if self.averages:
+            self.averages.update()
 
     def check_finite(self, step: int) -> None:
         """Fail on every rank if the loss of any rank was not finite since the last check; waits for the device.
@@ -192,6 +202,7 @@ class Session:
             gathered=gathered_rows(self.method),
             optimizer=optimizer_state(self.optimizer),
             scaler=self.precision.state(),
+            ema=self.averages.state() if self.averages else {},
             num_skipped=self.faults.num_skipped,
         )
 
@@ -213,6 +224,8 @@ class Session:
             ) from error
         restore_optimizer(self.optimizer, dict(state.optimizer))
         self.precision.restore(dict(state.scaler))
+        if self.averages:
+            self.averages.restore(state.ema)
         self.faults.num_skipped = state.num_skipped
         _LOG.info("going on from step %d of %s", state.step, self._folder)
 

@@ -31,6 +31,8 @@ class TrainConfig:
             Above 0, every step waits for its gradients before the optimizer's step, which lets a GPU run dry for a
             moment; 0 stops at the first, found out where the log is written. Gradients that overflow under fp16 are no
             faults.
+        ema: share of the old value in a moving average of the weights, kept beside them for evaluation and export
+            (`--weights ema`); 0 for none.
         stop_at_step: leave after this step as if time had run out, and go on when started without it; 0 for never.
         channels_last: keep 3-D convolution weights in channels-last order, in which torch is faster.
         recompute: keep only what goes into each part of a backbone, and compute what is inside anew for its gradient:
@@ -60,6 +62,7 @@ class TrainConfig:
     keep: int = 3
     keep_every: int = 0
     max_skipped: int = 0
+    ema: float = 0.0
     stop_at_step: int = 0
     channels_last: bool = True
     recompute: bool = False
@@ -82,6 +85,8 @@ class TrainConfig:
         for name in ("seed", "keep_every", "max_skipped", "stop_at_step"):
             if getattr(self, name) < 0:
                 raise InputError(f"train.{name} must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.ema < 1:
+            raise InputError(f"train.ema ({self.ema}) must be 0 (off) or a share below 1, such as 0.999")
         if self.first_step_timeout_s < 0 or (self.hang_timeout_s < 10 and self.hang_timeout_s != 0):
             raise InputError(
                 f"train.hang_timeout_s ({self.hang_timeout_s}) must be 0 (off) or at least 10 seconds, and "

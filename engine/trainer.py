@@ -166,7 +166,7 @@ def _loop(
     session: Session, loader: BatchSource, report: Reporter, stop: StopFlag, follower: Follower, steps: range
 ) -> tuple[int, Stop]:
     """Carry out steps until their end or until the ranks agree to stop: number of finished steps, and why."""
-    config, world, method = session.config, session.world, session.method
+    config, world = session.config, session.world
     precision, optimizer, at = session.precision, session.optimizer, follower.at
     done, reason = steps.start, Stop.NONE
     for step, batch in zip(steps, loader.batches(steps.start), strict=False):
@@ -182,8 +182,7 @@ def _loop(
         set_learning_rate(optimizer, lr := session.learning_rate(step))
         norm = session.gradient_norm(log_due=log_due)
         if session.is_sound(step, loss, norm):
-            precision.step(optimizer)
-            method.after_step()
+            session.step()
         else:
             precision.leave_out(optimizer)
 

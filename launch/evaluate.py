@@ -71,13 +71,16 @@ class Subject:
         return initial_backbone(self.loaded)
 
 
-def open_subject(path: Path, overrides: Sequence[str] = (), *, weights: Path | None = None) -> Subject:
+def open_subject(
+    path: Path, overrides: Sequence[str] = (), *, weights: Path | None = None, averaged: bool = False
+) -> Subject:
     """The newest weights of a run folder or checkpoint, or the first weights of a recipe.
 
     Args:
         path: run folder, checkpoint or recipe.
         overrides: of its settings.
         weights: an exported file whose network is judged instead, with the data and settings of the path.
+        averaged: the moving average of the run's weights (`train.ema`).
 
     Raises:
         InputError: where there is none of them.
@@ -88,14 +91,17 @@ def open_subject(path: Path, overrides: Sequence[str] = (), *, weights: Path | N
         return _exported_subject(loaded, weights)
     method = loaded.build_method(DatasetFacts(1, num_classes=2))
     backbone, form = method.backbone, method.clip_format
+    if checkpoint is None and averaged:
+        raise InputError(f"--weights ema is of a run; {path} is a recipe, give the folder of its run")
     if checkpoint is None:
         return Subject(loaded, backbone, "random weights", None, form.mean, form.std)
     run_dir, state = checkpoint.parent.parent, read_checkpoint(checkpoint)
     try:
-        backbone.load_state_dict(backbone_weights(state))
+        backbone.load_state_dict(backbone_weights(state, averaged=averaged))
     except RuntimeError as error:
         raise InputError(f"{checkpoint} does not fit the backbone of {run_dir / 'config.yaml'}: {error}") from None
-    return Subject(loaded, backbone, f"step {state.step}", run_dir, form.mean, form.std)
+    origin = f"step {state.step}, averaged" if averaged else f"step {state.step}"
+    return Subject(loaded, backbone, origin, run_dir, form.mean, form.std)
 
 
 def _exported_subject(loaded: LoadedRun, path: Path) -> Subject:
@@ -274,6 +280,7 @@ def run_measures(
     one_frame: bool,
     random: bool,
     weights: Path | None = None,
+    averaged: bool = False,
 ) -> int:
     """What `intravid retrieve`, `knn` and `linear` do: judge, print a table, write `eval-NAME.json` beside the run.
 
@@ -284,8 +291,9 @@ def run_measures(
         one_frame: add the one-frame control.
         random: add the network with first weights.
         weights: exported file that is judged instead.
+        averaged: the moving average of the run's weights.
     """
-    subject = open_subject(path, overrides, weights=weights)
+    subject = open_subject(path, overrides, weights=weights, averaged=averaged)
     config, judged = subject.loaded.config, subject.config
     os.environ.update(rank_variables(os.environ))
     check_network(os.environ)

@@ -50,12 +50,13 @@ def read_settings(kind: type[Backbone], words: Sequence[str]) -> dict[str, Any]:
     return {name: parsed[name] for name in given}  # a float such as 1e-3 is a text for YAML
 
 
-def open_weights(path: Path, *, step: int | None = None, trust: bool = False) -> Weights:
+def open_weights(path: Path, *, step: int | None = None, averaged: bool = False, trust: bool = False) -> Weights:
     """The backbone of a run folder, of a checkpoint of ours, or of an exported file.
 
     Args:
         path: which.
         step: of a run folder; None for the newest checkpoint.
+        averaged: the moving average of a run's weights (`train.ema`) instead of the weights.
         trust: build a class outside of intravid that an exported file names.
 
     Raises:
@@ -64,8 +65,10 @@ def open_weights(path: Path, *, step: int | None = None, trust: bool = False) ->
     if is_exported(path):
         if step is not None:
             raise InputError(f"--step {step} is of a run folder; {path} has one state only")
+        if averaged:
+            raise InputError(f"--weights ema is of a run; {path} is an exported file and has one state only")
         return load_weights(path, trust=trust)[0]
-    return _of_run(_checkpoint(path, step))
+    return _of_run(_checkpoint(path, step), averaged=averaged)
 
 
 def out_path(out: Path) -> Path:
@@ -145,17 +148,17 @@ def _checkpoint(path: Path, step: int | None) -> Path:
     raise InputError(f"there is no checkpoint of step {step} in {path}; `ls {path / 'checkpoints'}` lists what is kept")
 
 
-def _of_run(checkpoint: Path) -> Weights:
+def _of_run(checkpoint: Path, *, averaged: bool) -> Weights:
     state = read_checkpoint(checkpoint)
     config = dict(state.facts.config)
     method = build_method(config, DatasetFacts(1, num_classes=2), seed=state.facts.seed)
     try:
-        method.backbone.load_state_dict(backbone_weights(state))
+        method.backbone.load_state_dict(backbone_weights(state, averaged=averaged))
     except RuntimeError as error:
         raise InputError(f"{checkpoint} does not fit the backbone of its own configuration: {error}") from None
     form = method.clip_format
     clips = ClipInput(form.num_frames, form.size, form.mean, form.std)
-    return Weights(method.backbone, _settings(config, method.backbone), clips, _provenance(checkpoint, state))
+    return Weights(method.backbone, _settings(config, method.backbone), clips, _provenance(checkpoint, state, averaged))
 
 
 def _settings(config: dict[str, Any], backbone: Backbone) -> dict[str, Any]:
@@ -168,7 +171,7 @@ def _settings(config: dict[str, Any], backbone: Backbone) -> dict[str, Any]:
     return full_settings(type(backbone), given.get("init_args", {}))
 
 
-def _provenance(checkpoint: Path, state: RunState) -> dict[str, Any]:
+def _provenance(checkpoint: Path, state: RunState, averaged: bool) -> dict[str, Any]:
     config = json.dumps(state.facts.config, sort_keys=True).encode()
     return {
         "source": checkpoint.name,
@@ -176,6 +179,7 @@ def _provenance(checkpoint: Path, state: RunState) -> dict[str, Any]:
         "run": Path(state.facts.config.get("run_dir", "")).name,
         "method": state.facts.config["method"]["class_path"],
         "step": state.step,
+        "weights": "ema" if averaged else "trained",
         "config_sha256": hashlib.sha256(config).hexdigest(),
         "shard_digest": state.facts.shard_digest,
     }

@@ -26,18 +26,22 @@ def run(name: str, does: str, arguments: list[str], *, one_frame: bool = True) -
             help="leave out the row for one repeated frame, which takes six clips",
         )
     parser.add_argument(
-        "--weights", type=Path, metavar="FILE", help="judge this file of `intravid export` or `import` instead"
+        "--weights",
+        metavar="FILE",
+        help="judge this file of `intravid export` or `import` instead; `ema`: the run's moving average (train.ema)",
     )
     given, overrides = parser.parse_known_args(arguments)
     from launch.evaluate import run_measures
     from launch.pretrain import set_up_logging
 
     set_up_logging()
+    averaged = given.weights == "ema"
     return run_measures(
         given.run,
         overrides,
         measures=(name,),
         one_frame=given.controls or (one_frame and not given.no_one_frame),
         random=given.controls,
-        weights=given.weights,
+        weights=None if averaged or given.weights is None else Path(given.weights),
+        averaged=averaged,
     )

@@ -24,6 +24,9 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("source", type=Path, help="run folder, step-*.pt file of one, or an exported file")
     parser.add_argument("out", type=Path, help="file to write, NAME.safetensors")
+    parser.add_argument(
+        "--weights", choices=("trained", "ema"), default="trained", help="of a run: as trained, or their moving average"
+    )
     parser.add_argument("--step", type=int, metavar="N", help="of a run folder (the newest checkpoint)")
     parser.add_argument(
         "--layout", default="intravid", help="names of the entries: intravid (default), torchvision, iic, ..."
@@ -40,7 +43,7 @@ def main(arguments: list[str]) -> int:
     from launch.weights import open_weights, out_path, write_program, write_weights
 
     out = out_path(given.out)  # before anything is read
-    weights = open_weights(given.source, step=given.step, trust=given.trust)
+    weights = open_weights(given.source, step=given.step, averaged=given.weights == "ema", trust=given.trust)
     card, written = write_weights(out, weights, given.layout)
     if given.torch_export:
         written.append(write_program(out, weights))

@@ -18,7 +18,8 @@ SMALL = {"eval.num_clips": 2, "eval.num_frames": 4, "eval.size": 16, "eval.resiz
 def run(shards, tmp_path_factory):
     """A run of three steps that has saved after two, too."""
     folder = tmp_path_factory.mktemp("run")
-    assert cli.main(pretrain_words(folder, shards, {"train.steps": 3, "train.save_every": 2, **SMALL})) == 0
+    settings = {"train.steps": 3, "train.save_every": 2, "train.ema": 0.5, **SMALL}
+    assert cli.main(pretrain_words(folder, shards, settings)) == 0
     return folder
 
 
@@ -45,6 +46,24 @@ def test_the_backbone_of_a_run_is_written_with_a_card_and_read_back_bit_by_bit(r
     assert f"{card['num_parameters']:,} parameters" in said
     assert str(out) in said
     assert sorted(os.listdir(out.parent)) == ["r3d.json", "r3d.safetensors"]
+
+
+def test_the_moving_average_is_written_where_it_is_asked_for_and_its_card_says_so(run, tmp_path, capsys):
+    out = tmp_path / "ema.safetensors"
+    assert cli.main(["export", str(run), str(out), "--weights", "ema"]) == 0
+    state = read_checkpoint(latest_checkpoint(run))
+    assert_same(load_backbone(out).state_dict(), backbone_weights(state, averaged=True))
+    assert not torch.equal(load_backbone(out).state_dict()["stem.0.weight"], saved_weights(run)["stem.0.weight"])
+    assert json.loads(out.with_suffix(".json").read_text())["provenance"]["weights"] == "ema"
+    assert cli.main(["export", str(out), str(tmp_path / "again"), "--weights", "ema"]) == 2
+    assert "has one state only" in capsys.readouterr().err
+
+
+def test_the_moving_average_is_judged_where_it_is_asked_for(run, capsys):
+    assert cli.main(["knn", str(run), "--weights", "ema"]) == 0
+    assert "step 3, averaged" in "".join(json.loads((run / "eval-knn.json").read_text()))
+    assert cli.main(["knn", str(run / "config.yaml"), "--weights", "ema"]) == 2
+    assert "--weights ema is of a run" in capsys.readouterr().err
 
 
 def test_a_file_that_was_exported_comes_in_again_as_the_same_bytes(run, tmp_path):
