@@ -94,7 +94,7 @@ def save_checkpoint(folder: Path, state: RunState, *, keep: int = 3, keep_every:
     write_state(path, state)
     with replacing(folder / "latest") as file:
         file.write(f"{path.name}\n".encode())
-    for old in _by_age(folder)[keep:]:
+    for old in saved_in(folder)[keep:]:
         if old != path and not (keep_every and checkpoint_step(old) % keep_every == 0):
             old.unlink(missing_ok=True)
     return path
@@ -175,7 +175,7 @@ def latest_checkpoint(run: Path) -> Path:
         pointer = folder / "latest"
         if pointer.is_file() and (target := folder / pointer.read_text().strip()).is_file():
             return target
-        if found := _by_age(folder):
+        if found := saved_in(folder):
             return found[0]
     raise InputError(f"there is no checkpoint in {run}; give a step-*.pt file or the folder of a run that has saved")
 
@@ -249,7 +249,7 @@ def _newest_that_loads(folder: Path) -> RunState | None:
     if not folder.is_dir():
         return None
     sweep_leftovers(folder)
-    found = _by_age(folder)
+    found = saved_in(folder)
     for path in found:
         if damage := _damage(path):
             aside = path.with_name(f"{path.name}.damaged")
@@ -275,7 +275,8 @@ def _damage(path: Path) -> str | None:
         return str(error) or type(error).__name__
 
 
-def _by_age(folder: Path) -> list[Path]:
+def saved_in(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, the newest first."""
     named = [path for path in folder.glob("step-*.pt") if path.stem.removeprefix("step-").isdecimal()]
     return sorted(named, key=checkpoint_step, reverse=True)
 

@@ -16,10 +16,11 @@ from torch.nn.modules.batchnorm import _NormBase
 from data_process.errors import InputError, RunError
 from engine.averages import WeightAverages
 from engine.background_save import BackgroundSaver
-from engine.checkpoint import RunFacts, RunState, refuse_changed, resume_state, write_state
+from engine.checkpoint import RunFacts, RunState, refuse_changed, write_state
 from engine.faults import FaultWatch
 from engine.optim import OptimConfig, build_optimizer, optimizer_state, restore_optimizer
 from engine.precision import Precision, PrecisionConfig
+from engine.resume import Resume, begin, make_way
 from engine.schedule import ScheduleConfig, build_schedule
 from engine.train_config import TrainConfig
 from engine.world import World
@@ -86,7 +87,7 @@ class Session:
             steps_per_epoch=steps_per_epoch,
         )
         self.clip_norm = optim.clip_norm
-        self._folder = run_dir / "checkpoints"
+        self._run_dir, self._folder = run_dir, run_dir / "checkpoints"
         self._saver = BackgroundSaver(self._folder, keep=config.keep, keep_every=config.keep_every)
         self.method = method.to(world.device).train()
         if config.accumulate > 1 and world.is_main:
@@ -111,17 +112,23 @@ class Session:
             judge_gradients=not self.precision.scales_loss,
         )
 
-    def resume(self) -> int:
-        """Load the newest checkpoint, wrap the method, and say how many steps are finished.
+    def resume(self, asked: Resume) -> int:
+        """Load the checkpoint to begin with, wrap the method, and say how many steps are finished.
 
         Raises:
-            InputError: if the run folder belongs to other samples or another method.
+            InputError: if that checkpoint belongs to other samples or another method, or others are in the way.
         """
-        state = resume_state(self._folder, self.world)
+        self._beginning = begin(asked, self._run_dir, self.world)
+        state = self._beginning.state
         if state is not None:
-            self._load(state)
+            self._load(state, self._beginning.source)
         self.module = _wrapped(self.module, self.config, self.world)
         return state.step if state else 0
+
+    def make_way(self) -> None:
+        """Move aside what the run folder holds of another beginning; nothing speaks against this one any more."""
+        if self.world.is_main:
+            make_way(self._beginning, self._run_dir)
 
     def gradient_norm(self, *, log_due: bool) -> Tensor | None:
         """Norm of all gradients before they are clipped, (); None where nobody asks for it."""
@@ -206,8 +213,8 @@ class Session:
             num_skipped=self.faults.num_skipped,
         )
 
-    def _load(self, state: RunState) -> None:
-        refuse_changed(state.facts, self._facts, source=self._folder)
+    def _load(self, state: RunState, source: Path) -> None:
+        refuse_changed(state.facts, self._facts, source=source)
         if state.world_size != self.world.world_size:
             _LOG.warning(
                 "%d ranks made the checkpoint, %d go on: the same clips per step, but sums round differently and "
@@ -219,7 +226,7 @@ class Session:
             self.method.load_state_dict(dict(state.method))
         except RuntimeError as error:
             raise InputError(
-                f"the checkpoint in {self._folder} does not fit the method as it is configured now: {error}. Set the "
+                f"the checkpoint in {source} does not fit the method as it is configured now: {error}. Set the "
                 "method's settings as before, or start a new run in another folder"
             ) from error
         restore_optimizer(self.optimizer, dict(state.optimizer))
@@ -227,7 +234,7 @@ class Session:
         if self.averages:
             self.averages.restore(state.ema)
         self.faults.num_skipped = state.num_skipped
-        _LOG.info("going on from step %d of %s", state.step, self._folder)
+        _LOG.info("going on from step %d of %s", state.step, source)
 
 
 def use_channels_last(module: nn.Module) -> None:

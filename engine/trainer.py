@@ -17,6 +17,7 @@ from engine.optim import OptimConfig, set_learning_rate
 from engine.precision import PrecisionConfig
 from engine.profile import Follower, Profile, profiling
 from engine.reporter import Reporter, reporting
+from engine.resume import Resume
 from engine.schedule import ScheduleConfig
 from engine.session import Session, seed_dropout
 from engine.stop import Stop, StopFlag
@@ -81,6 +82,7 @@ def train(
     accepted: Callable[[], object] = lambda: None,
     watchdog: Watchdog | None = None,
     profile: Profile | None = None,
+    resume: Resume = Resume(),  # noqa: B008 - frozen
 ) -> Outcome:
     """Train a method to the end of the run, from its last checkpoint if there is one; called by every rank.
 
@@ -101,6 +103,7 @@ def train(
         accepted: called once steps are to be done and nothing in the run folder speaks against them.
         watchdog: from `engine.watchdog.watching`, started here; None to wait for a rank that hangs as long as it does.
         profile: time and trace the next steps, then pause; None for training.
+        resume: where to begin, other than with the newest checkpoint of the run folder.
 
     Raises:
         InputError: if the run folder holds a run on other samples, or the settings contradict each other.
@@ -120,7 +123,9 @@ def train(
     watchdog = watchdog or Watchdog(0.0)
     with closing(session):
         try:
-            return _train(session, loader, watchdog, run_dir=run_dir, stop=stop, accepted=accepted, profile=profile)
+            return _train(
+                session, loader, watchdog, run_dir=run_dir, stop=stop, accepted=accepted, profile=profile, resume=resume
+            )
         finally:
             watchdog.at(Stage.CLOSE)
 
@@ -134,14 +139,16 @@ def _train(
     stop: StopFlag,
     accepted: Callable[[], object],
     profile: Profile | None,
+    resume: Resume,
 ) -> Outcome:
     config, world = session.config, session.world
-    start, total = session.resume(), session.num_steps
+    start, total = session.resume(resume), session.num_steps
     steps = range(start, min(total, config.stop_at_step or total))
     if not steps:
         _LOG.info("%s is at step %d of %d: nothing is left to do", run_dir, start, total)
         return Outcome.FINISHED if start >= total else Outcome.PAUSED
     steps = profile.limit(steps) if profile else steps
+    session.make_way()
     accepted()
     watchdog.start(run_dir, world, step=start)
     with reporting(

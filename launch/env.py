@@ -33,6 +33,12 @@ def rank_variables(environ: Mapping[str, str]) -> dict[str, str]:
     return {}
 
 
+def was_started_again(environ: Mapping[str, str]) -> bool:
+    """Whether SLURM has requeued this job, or torchrun restarted its workers."""
+    counts = (environ.get(name, "0") for name in ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT"))
+    return any(count.isdecimal() and int(count) > 0 for count in counts)
+
+
 def _slurm_variables(environ: Mapping[str, str]) -> dict[str, str]:
     try:
         nodes = expand_nodes(environ.get("SLURM_STEP_NODELIST") or environ["SLURM_JOB_NODELIST"])

@@ -14,12 +14,13 @@ from data_process.video_set import VideoSet
 from engine.atomic import replacing
 from engine.checkpoint import RunFacts
 from engine.profile import Profile
+from engine.resume import Resume
 from engine.stop import Stop, StopFlag
 from engine.trainer import Outcome, train
 from engine.watchdog import Watchdog, watching
 from engine.world import World, join, leave
 from launch.config import LoadedRun
-from launch.env import check_network, check_one_checkout, rank_variables
+from launch.env import check_network, check_one_checkout, rank_variables, was_started_again
 from launch.requeue import leave_stopped, seconds_left
 from launch.shared_cores import share_cores
 from models.method import DatasetFacts
@@ -34,16 +35,27 @@ _STOPS = {
 }
 
 
-def pretrain(loaded: LoadedRun, *, stop_after_s: float = 0.0, profile: Profile | None = None) -> int:
+def pretrain(
+    loaded: LoadedRun,
+    *,
+    stop_after_s: float = 0.0,
+    profile: Profile | None = None,
+    resume: str = "auto",
+    start_over: bool = False,
+) -> int:
     """Train to the end, or to a stop with the state saved; the exit status. Called by every rank.
 
-    A run folder with checkpoints is resumed from the newest; the same command therefore starts and resumes.
+    A run folder with checkpoints is resumed from the newest; the same command therefore starts and resumes. A job that
+    SLURM or torchrun has started again does so whatever `resume` says, for its words are those that it began with.
 
     Args:
         loaded: the configuration.
         stop_after_s: save and stop (under SLURM: requeue) after this many seconds; 0 for no deadline.
         profile: time and trace the next steps, then stop with the state saved; None for training.
+        resume: auto, none, or a checkpoint or run folder; see `engine.resume.Resume`.
+        start_over: move what the run folder holds aside.
     """
+    begin = Resume(resume, start_over=start_over, restarted=was_started_again(os.environ))
     check_one_checkout()
     os.environ.update(rank_variables(os.environ))
     check_network(os.environ)
@@ -57,7 +69,7 @@ def pretrain(loaded: LoadedRun, *, stop_after_s: float = 0.0, profile: Profile |
     limits = config.train.hang_timeout_s, config.train.first_step_timeout_s
     # The watch outlives the loader: one whose threads hang would not close either.
     with flag.watching() as stop, watching(*limits) as watchdog:
-        outcome = _run(loaded, world, stop, watchdog, sharing, profile)
+        outcome = _run(loaded, world, stop, watchdog, sharing, profile=profile, resume=begin)
         previous = dict(stop.previous)
     leave()
     _LOG.info("%s: %s", config.run_dir, outcome.value)
@@ -85,7 +97,14 @@ def _deadline(world: World, stop_after_s: float) -> float:
 
 
 def _run(
-    loaded: LoadedRun, world: World, stop: StopFlag, watchdog: Watchdog, sharing: int, profile: Profile | None
+    loaded: LoadedRun,
+    world: World,
+    stop: StopFlag,
+    watchdog: Watchdog,
+    sharing: int,
+    *,
+    profile: Profile | None,
+    resume: Resume,
 ) -> Outcome:
     config, run_dir = loaded.config, Path(loaded.config.run_dir)
     # A copy to a local disk (data.stage) takes each machine as long as it takes.
@@ -122,6 +141,7 @@ def _run(
             accepted=lambda: _write_config(run_dir, loaded.text) if world.is_main else None,
             watchdog=watchdog,
             profile=profile,
+            resume=resume,
         )
 
 

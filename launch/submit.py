@@ -62,10 +62,11 @@ class CommandJob:
             raise CommandEndedError(self.arguments, status)
 
     def checkpoint(self) -> Any:
-        """What runs after a requeue: the same command, which resumes by itself."""
+        """What runs after a requeue: the same command, which resumes by itself, wherever it began."""
         from submitit.helpers import DelayedSubmission
 
-        return DelayedSubmission(CommandJob(list(self.arguments)))
+        words = [word for word in self.arguments if not word.startswith(("--resume=", "--start-over"))]
+        return DelayedSubmission(CommandJob(words))
 
 
 def submit(arguments: Sequence[str], cluster: ClusterConfig, folder: Path, *, name: str, local: bool = False) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from launch.commands._resume import add_resume
+
 EXAMPLE = """\
 example:
   intravid pretrain configs/smoke/iic.yaml --data.root shards/ --run_dir runs/first --train.steps 50
@@ -13,6 +15,9 @@ example:
 
 every key of the recipe can be overridden: --optim.lr 0.05 --method.backbone.width 32 --pipeline.backend dali;
 --settings lists them all. The run folder is resumed from its newest checkpoint; another --run_dir starts anew.
+Where a run begins, the first that applies: in a job that SLURM or torchrun has started again, its own newest
+checkpoint; --resume; the newest checkpoint in the run folder; first weights. A damaged one is set aside with a warning
+and the one before taken.
 """
 
 
@@ -41,10 +46,17 @@ def main(arguments: list[str]) -> int:
         "with the state saved; the same command without it goes on",
     )
     parser.add_argument("--profile-steps", type=int, default=20, metavar="N", help="that are timed (20)")
+    add_resume(parser)
     given, overrides = parser.parse_known_args(arguments)
     from engine.profile import Profile
     from launch.config import load_run
     from launch.pretrain import pretrain
 
     profile = Profile(given.profile_steps) if given.profile else None
-    return pretrain(load_run(given.recipe, overrides), stop_after_s=given.stop_after, profile=profile)
+    return pretrain(
+        load_run(given.recipe, overrides),
+        stop_after_s=given.stop_after,
+        profile=profile,
+        resume=given.resume,
+        start_over=given.start_over,
+    )

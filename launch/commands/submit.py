@@ -6,6 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
+from launch.commands._resume import add_resume, resume_words
+
 EXAMPLE = """\
 example:
   intravid submit pretrain configs/pretrain/iic_r3d_ucf101.yaml --data.root shards/ --run_dir runs/iic \\
@@ -50,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dry-run", action="store_true", help="print the sbatch script and stop")
     parser.add_argument("--local", action="store_true", help="run the same job on this machine, without SLURM")
     parser.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait for its end, at most so long")
+    add_resume(parser)
     return parser
 
 
@@ -73,7 +76,7 @@ def main(arguments: list[str]) -> int:
     if given.dry_run:
         print(sbatch_text(config.cluster, folder, name=name))
         return 0
-    words = [given.command, str(given.recipe.resolve()), *words]
+    words = [given.command, str(given.recipe.resolve()), *resume_words(given), *words]
     job = submit(words, config.cluster, folder, name=name, local=given.local)
     print(f"job {job.job_id}: logs in {str(folder).replace('%j', str(job.job_id))}, run in {run_dir}", flush=True)
     return _wait(job, given.wait, local=given.local) if given.wait else 0

@@ -9,6 +9,7 @@ from torch import nn
 from engine.checkpoint import RunFacts
 from engine.optim import OptimConfig
 from engine.precision import PrecisionConfig
+from engine.resume import Resume
 from engine.schedule import ScheduleConfig
 from engine.stop import StopFlag
 from engine.train_config import TrainConfig
@@ -109,6 +110,7 @@ def run_tiny(
     watchdog=None,
     profile=None,
     precision=None,
+    resume=Resume(),  # noqa: B008
     **options,
 ):
     """Train the tiny method for 24 steps unless told otherwise: the outcome and the method."""
@@ -128,5 +130,6 @@ def run_tiny(
         facts=RunFacts(seed, options["global_batch"], "digest"),
         watchdog=watchdog,
         profile=profile,
+        resume=resume,
     )
     return outcome, method

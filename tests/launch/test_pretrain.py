@@ -206,3 +206,29 @@ def test_a_profile_names_what_limits_the_run_and_leaves_it_to_be_gone_on_with(sh
     assert cli.main(words) == 0
     assert heartbeat(tmp_path)["step"] == 20
     assert cli.main([*words, "--profile"]) == 0  # nothing is left to do, and nothing to time
+
+
+def test_the_word_none_is_refused_over_a_run_and_starting_over_keeps_it(shards, tmp_path, capsys, monkeypatch):
+    words = pretrain_words(tmp_path, shards, {"train.steps": 2})
+    assert cli.main(words) == 0
+    assert cli.main([*words, "--resume", "none"]) == 2
+    assert "--start-over moves them" in capsys.readouterr().err
+    assert cli.main([*words, "--resume", "none", "--start-over"]) == 0
+    assert "where to begin, the first that applies" in capsys.readouterr().err
+    assert latest_checkpoint(tmp_path / "earlier-001").name == latest_checkpoint(tmp_path).name
+    assert (tmp_path / "earlier-001" / "config.yaml").exists()
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")  # a requeued job has the same words
+    assert cli.main([*words, "--resume", "none", "--start-over"]) == 0
+    assert "nothing is left to do" in capsys.readouterr().err
+    assert not (tmp_path / "earlier-002").exists()
+
+
+def test_a_run_begins_with_the_checkpoint_of_another_that_saw_the_same_clips(shards, tmp_path, capsys):
+    assert run_here(tmp_path / "one", shards) == 0
+    words = pretrain_words(tmp_path / "two", shards, {"train.steps": 5, "optim.lr": 0.001})
+    assert cli.main([*words, "--resume", str(tmp_path / "one")]) == 0
+    assert [record["step"] for record in exact_log(tmp_path / "two")] == [4, 5]
+    assert (
+        cli.main([*words, "--train.seed=9", "--run_dir", str(tmp_path / "3"), "--resume", str(tmp_path / "one")]) == 2
+    )
+    assert "train.seed was" in capsys.readouterr().err
