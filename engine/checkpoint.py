@@ -57,6 +57,7 @@ class RunState:
         optimizer: from `engine.optim.optimizer_state`.
         scaler: from `engine.precision.Precision.state`.
         ema: moving averages of the trained weights by their names in `method`; empty where none are kept.
+        best: from `engine.best.Best.state`, of checkpoints up to this one.
         num_skipped: steps that were left out because their loss or gradient was not finite.
         gathered: what is yet to be added to `method`, made for this state and held by nobody else; a file has none.
     """
@@ -68,6 +69,7 @@ class RunState:
     optimizer: Mapping[str, Any] = field(default_factory=dict)
     scaler: Mapping[str, Any] = field(default_factory=dict)
     ema: Mapping[str, Tensor] = field(default_factory=dict)
+    best: Mapping[str, Any] = field(default_factory=dict)
     num_skipped: int = 0
     gathered: Mapping[str, Tensor] = field(default_factory=dict)
 
@@ -78,7 +80,9 @@ def checkpoint_path(folder: Path, step: int) -> Path:
 
 
 def save_checkpoint(folder: Path, state: RunState, *, keep: int = 3, keep_every: int = 0) -> Path:
-    """Write a state, point `latest` to it, then delete older files; called by rank 0 only.
+    """Write a state, point `latest` (and `best`) to it, then delete older files; called by rank 0 only.
+
+    The best file stays, however old it is.
 
     Args:
         folder: of the checkpoints, made if needed.
@@ -92,12 +96,25 @@ def save_checkpoint(folder: Path, state: RunState, *, keep: int = 3, keep_every:
     folder.mkdir(parents=True, exist_ok=True)
     path = checkpoint_path(folder, state.step)
     write_state(path, state)
-    with replacing(folder / "latest") as file:
-        file.write(f"{path.name}\n".encode())
+    best = checkpoint_path(folder, state.best["step"]) if state.best else None
+    if best is not None and best.is_file():
+        _point(folder / "best", best)
+    _point(folder / "latest", path)
     for old in saved_in(folder)[keep:]:
-        if old != path and not (keep_every and checkpoint_step(old) % keep_every == 0):
+        if old not in (path, best) and not (keep_every and checkpoint_step(old) % keep_every == 0):
             old.unlink(missing_ok=True)
     return path
+
+
+def _point(pointer: Path, target: Path) -> None:
+    if _pointed(pointer) != target:
+        with replacing(pointer) as file:
+            file.write(f"{target.name}\n".encode())
+
+
+def _pointed(pointer: Path) -> Path | None:
+    """The checkpoint that `latest` or `best` names, whether it is there or not; None where there is no such file."""
+    return pointer.parent / pointer.read_text().strip() if pointer.is_file() else None
 
 
 def write_state(path: Path, state: RunState) -> None:
@@ -116,6 +133,7 @@ def write_state(path: Path, state: RunState) -> None:
         "optimizer": dict(state.optimizer),
         "scaler": dict(state.scaler),
         "ema": dict(state.ema),
+        "best": dict(state.best),
         "num_skipped": state.num_skipped,
     }
     with replacing(path) as file:
@@ -164,16 +182,18 @@ def is_checkpoint(content: object) -> bool:
 
 
 def latest_checkpoint(run: Path) -> Path:
-    """The checkpoint that a path means: the file itself, or the newest of a run or checkpoint folder.
+    """The checkpoint that a path means: the file itself, what ``best`` or ``latest`` of a checkpoint folder names, or
+    the newest of a run or checkpoint folder.
 
     Raises:
         InputError: if there is none.
     """
+    if run.name in ("best", "latest") and (target := _pointed(run)) and target.is_file():
+        return target
     if run.is_file():
         return run
     for folder in (run, run / "checkpoints"):
-        pointer = folder / "latest"
-        if pointer.is_file() and (target := folder / pointer.read_text().strip()).is_file():
+        if (target := _pointed(folder / "latest")) and target.is_file():
             return target
         if found := saved_in(folder):
             return found[0]

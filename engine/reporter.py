@@ -48,8 +48,11 @@ class Reporter:
         skipped: int,
         wait_s: float,
         clips_per_step: int,
-    ) -> None:
+    ) -> dict[str, float]:
         """Write a record of this step; every rank must call it, and each waits for its device here.
+
+        Returns:
+            the means over ranks that it holds, as ``loss/NAME`` and ``metric/NAME``.
 
         Args:
             step: finished steps.
@@ -68,8 +71,9 @@ class Reporter:
         values = self._world.mean(named)
         digest = sum(self._world.gather(plan_digest)) % DIGESTS
         speed = self._meter.read(wait_s, clips_per_step=clips_per_step)
+        told = {f"{kind}/{name}": value for (kind, name), value in values.items()}
         if not self._sinks:
-            return
+            return told
         record = LogRecord(
             step=step,
             epoch=epoch,
@@ -84,6 +88,7 @@ class Reporter:
         )
         self._sinks[0].write(record)
         self._sinks[2].show(record)
+        return told
 
     def sync(self) -> None:
         """Make the log durable; before each checkpoint."""

@@ -155,6 +155,6 @@ def _explained(resume: Resume, beginning: Beginning, folder: Path) -> str:
     found = f"step {beginning.state.step} of {beginning.source}" if beginning.state else "first weights"
     return (
         f"where to begin, the first that applies: 1. the newest checkpoint in {folder} for a job that was started "
-        f"again ({restarted}); 2. --resume ({asked}); 3. the newest checkpoint in {folder}; 4. first weights. Begins with "
-        f"{found}"
+        f"again ({restarted}); 2. --resume ({asked}); 3. the newest checkpoint in {folder}; 4. first weights. Begins "
+        f"with {found}"
     )

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from data_process.errors import InputError, RunError
 from engine.averages import WeightAverages
 from engine.background_save import BackgroundSaver
+from engine.best import Best
 from engine.checkpoint import RunFacts, RunState, refuse_changed, write_state
 from engine.faults import FaultWatch
 from engine.optim import OptimConfig, build_optimizer, optimizer_state, restore_optimizer
@@ -59,6 +60,7 @@ class Session:
         precision: carries out the step.
         faults: looks for what is not finite.
         averages: of the weights, where they are asked for.
+        best: the best checkpoint so far, where that is asked for.
 
     Raises:
         InputError: if settings contradict each other or differ between ranks.
@@ -102,6 +104,7 @@ class Session:
                     part.recompute = True
         self.optimizer = build_optimizer(optim, method, device=world.device)
         self.averages = WeightAverages(method, decay=config.ema) if config.ema else None
+        self.best = Best(config.keep_best)
         self.precision = Precision(precision, world.device)
         self.module: nn.Module = _NamedScalars(method)
         self.faults = FaultWatch(
@@ -186,6 +189,7 @@ class Session:
             step: finished steps.
             wait: until it is on the disk.
         """
+        self.best.judge(step)
         if self.world.is_main:
             self._saver.wait()  # for the memory of what was gathered last
         state = self._state(step)
@@ -210,6 +214,7 @@ class Session:
             optimizer=optimizer_state(self.optimizer),
             scaler=self.precision.state(),
             ema=self.averages.state() if self.averages else {},
+            best=self.best.state,
             num_skipped=self.faults.num_skipped,
         )
 
@@ -233,6 +238,8 @@ class Session:
         self.precision.restore(dict(state.scaler))
         if self.averages:
             self.averages.restore(state.ema)
+        if self._folder in (source, source.parent):  # another run's best is not in this folder
+            self.best.restore(state.best)
         self.faults.num_skipped = state.num_skipped
         _LOG.info("going on from step %d of %s", state.step, source)
 

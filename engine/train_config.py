@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from data_process.errors import InputError
+from engine.best import LOSS, METRIC
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,9 @@ class TrainConfig:
             faults.
         ema: share of the old value in a moving average of the weights, kept beside them for evaluation and export
             (`--weights ema`); 0 for none.
+        keep_best: what makes a checkpoint the best one, which stays and which ``checkpoints/best`` names: ``loss/NAME``
+            of the log (the smallest; ``loss/total`` is the sum) or ``metric/NAME`` (the largest), as the mean of the
+            records since the checkpoint before. Empty for none.
         stop_at_step: leave after this step as if time had run out, and go on when started without it; 0 for never.
         channels_last: keep 3-D convolution weights in channels-last order, in which torch is faster.
         recompute: keep only what goes into each part of a backbone, and compute what is inside anew for its gradient:
@@ -63,6 +67,7 @@ class TrainConfig:
     keep_every: int = 0
     max_skipped: int = 0
     ema: float = 0.0
+    keep_best: str = ""
     stop_at_step: int = 0
     channels_last: bool = True
     recompute: bool = False
@@ -85,6 +90,10 @@ class TrainConfig:
         for name in ("seed", "keep_every", "max_skipped", "stop_at_step"):
             if getattr(self, name) < 0:
                 raise InputError(f"train.{name} must not be negative, got {getattr(self, name)}")
+        if self.keep_best and not self.keep_best.startswith((LOSS, METRIC)):
+            raise InputError(
+                f"train.keep_best must be {LOSS}NAME or {METRIC}NAME, such as {LOSS}total; got {self.keep_best}"
+            )
         if not 0 <= self.ema < 1:
             raise InputError(f"train.ema ({self.ema}) must be 0 (off) or a share below 1, such as 0.999")
         if self.first_step_timeout_s < 0 or (self.hang_timeout_s < 10 and self.hang_timeout_s != 0):

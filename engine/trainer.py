@@ -202,7 +202,7 @@ def _loop(
         if log_due or save_due:  # the only place that waits for the device
             session.check_finite(done)
         if log_due:
-            report.log(
+            told = report.log(
                 done,
                 {**losses, "total": loss},
                 metrics,
@@ -214,6 +214,7 @@ def _loop(
                 wait_s=loader.wait_s,
                 clips_per_step=config.global_batch * len(batch.clips),
             )
+            session.best.observe(told)
         if save_due:
             at(Stage.SAVE)
             report.sync()
