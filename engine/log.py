@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import resource
 import socket
 import time
 from collections.abc import Mapping
@@ -43,10 +44,16 @@ class LogRecord:
         grad_norm: of that step's gradients of all parameters together, before they are clipped; None where it is not a
             finite number.
         skipped: steps so far that were left out because their loss or gradient was not finite.
-        clips_per_s: clips (samples times views) of all ranks over the interval since the last record.
+        samples_per_s: samples of all ranks over the interval since the last record.
+        clips_per_s: clips (samples times views) likewise.
         step_s: seconds per step over the interval.
         data_wait_s: seconds per step of it in which this rank waited for the loader.
+        data_wait_share: the same as a share of the step, 0 to 1.
         memory_mb: largest memory allocated on the GPU so far (MiB); None on the CPU.
+        host_memory_mb: largest resident memory of this rank's process so far (MiB).
+        flops_per_s: operations a second of this rank over the interval, see `engine.utilisation.StepFlops`; None where
+            they cannot be counted (compiled).
+        mfu: the same as a share of what the device can do in this precision; None where that is not known.
     """
 
     step: int
@@ -57,10 +64,15 @@ class LogRecord:
     lr: float
     grad_norm: float | None
     skipped: int
+    samples_per_s: float
     clips_per_s: float
     step_s: float
     data_wait_s: float
+    data_wait_share: float
     memory_mb: float | None
+    host_memory_mb: float
+    flops_per_s: float | None
+    mfu: float | None
 
 
 class RunLog:
@@ -185,9 +197,14 @@ def allocated_mb(device: torch.device) -> float | None:
     return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
 
 
+def resident_mb() -> float:
+    """Largest resident memory of this process so far, MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # Linux tells KiB
+
+
 def _scalars(record: LogRecord) -> dict[str, float]:
     groups = {"loss": record.losses, "metric": record.metrics}
     named = {f"{group}/{name}": value for group, values in groups.items() for name, value in values.items()}
-    speed = ("lr", "grad_norm", "skipped", "clips_per_s", "step_s", "data_wait_s", "memory_mb")
-    named |= {f"run/{name}": getattr(record, name) for name in speed}
+    single = asdict(record).keys() - {"step", "plan_digest", "losses", "metrics"}
+    named |= {f"run/{name}": getattr(record, name) for name in single}
     return {name: value for name, value in named.items() if value is not None}

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from engine.boards import check_wandb
 from engine.dashboard import Display, show_training
-from engine.log import Heartbeat, IntervalMeter, LogRecord, RunLog, allocated_mb, finite_or_none
+from engine.log import Heartbeat, IntervalMeter, LogRecord, RunLog, allocated_mb, finite_or_none, resident_mb
+from engine.utilisation import StepFlops
 from engine.world import World
 from pipelines.plan import DIGESTS
 
@@ -47,7 +48,9 @@ class Reporter:
         grad_norm: Tensor | None,
         skipped: int,
         wait_s: float,
-        clips_per_step: int,
+        samples_per_step: int,
+        views: int,
+        cost: StepFlops,
     ) -> dict[str, float]:
         """Write a record of this step; every rank must call it, and each waits for its device here.
 
@@ -64,13 +67,15 @@ class Reporter:
             grad_norm: of all ranks' gradients, ().
             skipped: steps that were left out so far.
             wait_s: seconds that the loader was waited for so far.
-            clips_per_step: of all ranks.
+            samples_per_step: of all ranks.
+            views: clips of a sample.
+            cost: of a step of this rank.
         """
         named = {("loss", name): value for name, value in losses.items()}
         named |= {("metric", name): value for name, value in metrics.items()}
         values = self._world.mean(named)
         digest = sum(self._world.gather(plan_digest)) % DIGESTS
-        speed = self._meter.read(wait_s, clips_per_step=clips_per_step)
+        speed = self._meter.read(wait_s, clips_per_step=samples_per_step * views)
         told = {f"{kind}/{name}": value for (kind, name), value in values.items()}
         if not self._sinks:
             return told
@@ -83,7 +88,11 @@ class Reporter:
             lr=lr,
             grad_norm=finite_or_none({"norm": float(grad_norm)})["norm"] if grad_norm is not None else None,
             skipped=skipped,
+            samples_per_s=speed["clips_per_s"] / views,
+            data_wait_share=min(1.0, speed["data_wait_s"] / max(speed["step_s"], 1e-9)),
             memory_mb=allocated_mb(self._world.device),
+            host_memory_mb=resident_mb(),
+            **cost.rates(speed["step_s"]),
             **speed,
         )
         self._sinks[0].write(record)

@@ -24,6 +24,7 @@ from engine.precision import Precision, PrecisionConfig
 from engine.resume import Resume, begin, make_way
 from engine.schedule import ScheduleConfig, build_schedule
 from engine.train_config import TrainConfig
+from engine.utilisation import StepFlops
 from engine.world import World
 from models.backbone import Backbone
 from models.method import Method
@@ -61,6 +62,7 @@ class Session:
         faults: looks for what is not finite.
         averages: of the weights, where they are asked for.
         best: the best checkpoint so far, where that is asked for.
+        cost: operations of a step.
 
     Raises:
         InputError: if settings contradict each other or differ between ranks.
@@ -105,6 +107,7 @@ class Session:
         self.optimizer = build_optimizer(optim, method, device=world.device)
         self.averages = WeightAverages(method, decay=config.ema) if config.ema else None
         self.best = Best(config.keep_best)
+        self.cost = StepFlops(world.device, precision, enabled=not config.compile)
         self.precision = Precision(precision, world.device)
         self.module: nn.Module = _NamedScalars(method)
         self.faults = FaultWatch(

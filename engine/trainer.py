@@ -183,7 +183,8 @@ def _loop(
         session.faults.begin()
         optimizer.zero_grad()
         here = batch.to(world.device, non_blocking=True)
-        losses, metrics = gradients(session.module, here, parts=config.accumulate, precision=precision, at=at)
+        with session.cost.counted():
+            losses, metrics = gradients(session.module, here, parts=config.accumulate, precision=precision, at=at)
         loss: Any = sum(losses.values())
         at(Stage.OPTIMIZER)
         set_learning_rate(optimizer, lr := session.learning_rate(step))
@@ -212,7 +213,9 @@ def _loop(
                 grad_norm=norm,
                 skipped=session.faults.num_skipped,
                 wait_s=loader.wait_s,
-                clips_per_step=config.global_batch * len(batch.clips),
+                samples_per_step=config.global_batch,
+                views=len(batch.clips),
+                cost=session.cost,
             )
             session.best.observe(told)
         if save_due:

@@ -7,7 +7,8 @@ from engine.log import Heartbeat, IntervalMeter, LogRecord, RunLog, finite_or_no
 
 
 def record(step):
-    speed = {"clips_per_s": 1.0, "step_s": 2.0, "data_wait_s": 0.5, "memory_mb": None}
+    speed = {"samples_per_s": 0.5, "clips_per_s": 1.0, "step_s": 2.0, "data_wait_s": 0.5, "data_wait_share": 0.25}
+    machine = {"memory_mb": None, "host_memory_mb": 300.0, "flops_per_s": 1e9, "mfu": None}
     return LogRecord(
         step=step,
         epoch=step // 4,
@@ -18,6 +19,7 @@ def record(step):
         grad_norm=2.5,
         skipped=0,
         **speed,
+        **machine,
     )
 
 
@@ -44,10 +46,15 @@ def test_every_record_has_the_same_keys_and_exact_numbers(tmp_path):
         "lr",
         "grad_norm",
         "skipped",
+        "samples_per_s",
         "clips_per_s",
         "step_s",
         "data_wait_s",
+        "data_wait_share",
         "memory_mb",
+        "host_memory_mb",
+        "flops_per_s",
+        "mfu",
     ]
     entries = read_log(tmp_path / "log.jsonl")
     assert [list(entry) for entry in entries] == [keys, keys]
@@ -90,7 +97,8 @@ def test_tensorboard_holds_the_same_scalars(tmp_path):
     log.write(record(2))
     log.close()
     events = reader.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    assert "metric/a" not in events.Tags()["scalars"]
+    assert not {"metric/a", "run/mfu"} & set(events.Tags()["scalars"])
+    assert {"run/lr", "run/grad_norm", "run/samples_per_s", "run/flops_per_s"} <= set(events.Tags()["scalars"])
     assert [event.step for event in events.Scalars("loss/total")] == [1, 2]
     assert events.Scalars("loss/total")[1].value == pytest.approx(0.2)
 
