@@ -53,7 +53,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def sweep_leftovers(folder: Path) -> None:
-    """Remove what killed processes left half written; only where no other process writes to the folder."""
-    for leftover in folder.glob(f"*{_ASIDE}*"):
+def sweep_leftovers(folder: Path, name: str = "*") -> None:
+    """Remove what killed processes left half written of files of a name; only where no other process writes them."""
+    for leftover in folder.glob(f"{name}{_ASIDE}*"):
         leftover.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_process.errors import InputError, RunError
+from engine.atomic import sweep_leftovers
 from engine.checkpoint import RunState, checkpoint_step, latest_checkpoint, read_checkpoint, resume_state, saved_in
 from engine.world import World
 
@@ -118,11 +119,14 @@ def _chosen(resume: Resume, run_dir: Path) -> Beginning | None:
 
 
 def make_way(beginning: Beginning, run_dir: Path) -> None:
-    """Move aside what would be overwritten; by rank 0, once nothing speaks against the start.
+    """Move aside what would be overwritten, and sweep what a killed start left; by rank 0, once nothing speaks against
+    the start.
 
     Raises:
         RunError: if it cannot be moved.
     """
+    for name in ("log.jsonl", "config.yaml", "heartbeat.json"):
+        sweep_leftovers(run_dir, name)
     if not beginning.aside:
         return
     try:

@@ -182,15 +182,26 @@ def test_a_full_disk_fails_the_run_and_keeps_the_last_checkpoint(tmp_path, monke
     assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", first.name]
 
 
-def test_sigkill_in_the_middle_of_saves_never_leaves_a_broken_checkpoint(tmp_path):
-    command = [sys.executable, "-m", "tests.engine.killed_saver", str(tmp_path), "8"]
-    output = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=120).stdout
+def _assert_kills_in_saves_are_survived(folder, kills, *words):
+    command = [sys.executable, "-m", "tests.engine.killed_saver", str(folder), str(kills), *words]
+    output = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=250).stdout
     rows = [line.split() for line in output.splitlines()]
-    assert len(rows) == 8
+    assert len(rows) == kills
+    assert any(int(begun) for _, _, begun, _, _ in rows), "no kill has met a save"
     assert all(whole == "True" and damaged == "0" and left == "0" for _, whole, _, damaged, left in rows)
     steps = [int(row[0]) for row in rows]
     assert steps == sorted(steps)
     assert steps[-1] > 0
+
+
+@pytest.mark.parametrize("how", [[], ["background"]], ids=["in the loop", "in the background"])
+def test_sigkill_in_the_middle_of_saves_never_leaves_a_broken_checkpoint(tmp_path, how):
+    _assert_kills_in_saves_are_survived(tmp_path, 8, *how)
+
+
+@pytest.mark.slow
+def test_a_hundred_kills_in_background_saves_leave_a_whole_checkpoint_each_time(tmp_path):
+    _assert_kills_in_saves_are_survived(tmp_path, 100, "background")
 
 
 def _resumed_step(world, folder):

@@ -94,11 +94,14 @@ def exact_log(run):
 
 
 def assert_same_run(one, other, *, steps):
-    """Both ran to `steps`, with bitwise the same weights, banks, optimizer and log of every step."""
+    """Both ran to `steps`, with bitwise the same weights, banks, optimizer, averages and log of every step."""
     left, right = (read_checkpoint(latest_checkpoint(run)) for run in (one, other))
     assert left.step == right.step == steps
     assert_same(left.method, right.method)
     assert_same(left.optimizer, right.optimizer)
+    assert_same(left.ema, right.ema)
+    assert_same(left.best, right.best)
+    assert left.num_skipped == right.num_skipped
     assert [record["step"] for record in exact_log(one)] == list(range(1, steps + 1))
     assert exact_log(one) == exact_log(other)
 
