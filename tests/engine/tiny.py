@@ -79,7 +79,8 @@ class TinyLoader:
     wait_s = 0.0
     steps_per_epoch = NUM_SAMPLES // 8
 
-    def __init__(self, *, seed=1, rank=0, world_size=1, pause_s=0.0, ends_after=None):
+    def __init__(self, *, seed=1, rank=0, world_size=1, pause_s=0.0, ends_after=None, global_batch=8):
+        self.global_batch, self.steps_per_epoch = global_batch, NUM_SAMPLES // global_batch
         self.seed, self.rank, self.world_size = seed, rank, world_size
         self.pause_s, self.ends_after = pause_s, ends_after
 
@@ -87,7 +88,7 @@ class TinyLoader:
         step = start_step
         while self.ends_after is None or step < self.ends_after:
             time.sleep(self.pause_s)
-            everything = step_indices(self.seed, step, global_batch=8, num_samples=NUM_SAMPLES)
+            everything = step_indices(self.seed, step, global_batch=self.global_batch, num_samples=NUM_SAMPLES)
             index = rank_slice(everything, rank=self.rank, world_size=self.world_size)
             drawn = [np.random.default_rng([self.seed, step, sample]).normal(size=98) for sample in index]
             values = torch.from_numpy(np.stack(drawn).astype(np.float32))
@@ -119,7 +120,14 @@ def run_tiny(
     options = {"steps": 24, "global_batch": 8, "log_every": 2, "save_every": 3, "tensorboard": False} | options
     outcome = train(
         method,
-        loader or TinyLoader(seed=seed, rank=world.rank, world_size=world.world_size, pause_s=pause_s),
+        loader
+        or TinyLoader(
+            seed=seed,
+            rank=world.rank,
+            world_size=world.world_size,
+            pause_s=pause_s,
+            global_batch=options["global_batch"],
+        ),
         config=TrainConfig(seed=seed, **options),
         optim=optim or OptimConfig(lr=0.1),
         schedule=ScheduleConfig("cosine", warmup=3),
