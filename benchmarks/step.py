@@ -6,7 +6,8 @@ step by step, so a machine that is busy with other things slows both alike; read
 On a CUDA device: published networks, clips of 16 x 112 x 112 in bfloat16, eager and compiled. On the CPU: all networks,
 but small ones, in float32, eager. Every default can be changed. "Of matmul" and "of copy" are what the bare loop
 reaches of a large matrix product and of a large copy, measured in the same run: operations forward and backward, and
-the bytes that must pass through memory at least.
+the bytes that must pass through memory at least. "With a checkpoint" is the step that copies the state; "beside its
+writing" is the bare step that runs right behind it, while a thread writes the copy, over the other bare steps.
 """
 
 from __future__ import annotations
@@ -46,9 +47,11 @@ _DEFAULTS = {
 }  # fmt: skip
 _COLUMNS = (
     "bare, clips/s", "engine, clips/s", "adds, ms", "engine / bare", "with a record", "with a checkpoint",
+    "beside its writing",
     "GFLOP/clip", "of matmul", "of copy", "peak, GiB",
 )  # fmt: skip
 _OVERHEAD = 1.01
+_SAVING = 1.05
 
 
 def main(arguments: list[str]) -> int:
@@ -96,18 +99,22 @@ def measure(
     loader = LockStep(batches, step, device=do.device)
     train_beside(make_method(make, do), loader, do, compiled=compiled)
     added_ms: list[float] = []
+    beside: list[float] = []
     ratios: dict[str, list[float]] = {"plain": [], "record": [], "checkpoint": []}
     for number, (one, other) in enumerate(zip(loader.bare_s, loader.engine_s, strict=False), start=1):
         if number > warmup:
             kind = "record" if number % do.log_every == 0 else "plain"
             ratios["checkpoint" if number % do.save_every == 0 else kind].append(other / one)
             added_ms.append(1e3 * (other - one))
+            if number > do.save_every and number % do.save_every == 1:
+                beside.append(one)
     bare_s, engine_s = (statistics.median(times[warmup:]) for times in (loader.bare_s, loader.engine_s))
     return (
         do.batch / bare_s,
         do.batch / engine_s,
         statistics.median(added_ms),
         *(statistics.median(found) if found else None for found in ratios.values()),
+        statistics.median(beside) / bare_s if beside else None,
         cost.flops / do.batch / 1e9,
         cost.flops / bare_s / ceilings[0],
         cost.moved_bytes / bare_s / ceilings[1],
@@ -116,12 +123,23 @@ def measure(
 
 
 def goals(rows: dict[str, tuple[float | None, ...]]) -> tuple[Goal, ...]:
-    """What the engine may add to a plain step, for the median network and for each."""
-    column = _COLUMNS.index("engine / bare")
-    ratios = {name: row[column] for name, row in rows.items()}
+    """What the engine may add to a plain step, for the median network and for each, and to those around a save."""
+    ratios = _column(rows, "engine / bare")
+    whole = Goal("engine / bare, median of the networks", _median(ratios), _OVERHEAD, True)
+    saves = (
+        Goal(f"{name}, median of the networks", _median(_column(rows, name)), _SAVING, True)
+        for name in ("with a checkpoint", "beside its writing")
+    )
+    return (whole, *(Goal(f"engine / bare, {name}", ratio, _OVERHEAD, True) for name, ratio in ratios.items()), *saves)
+
+
+def _column(rows: dict[str, tuple[float | None, ...]], column: str) -> dict[str, float | None]:
+    return {name: row[_COLUMNS.index(column)] for name, row in rows.items()}
+
+
+def _median(ratios: dict[str, float | None]) -> float | None:
     known = [ratio for ratio in ratios.values() if ratio is not None]
-    whole = Goal("engine / bare, median of the networks", statistics.median(known) if known else None, _OVERHEAD, True)
-    return (whole, *(Goal(f"engine / bare, {name}", ratio, _OVERHEAD, True) for name, ratio in ratios.items()))
+    return statistics.median(known) if known else None
 
 
 def _maker(name: str, width: int | None) -> Callable[[], Backbone]:

@@ -33,9 +33,11 @@ def test_every_network_has_both_speeds_and_its_share_of_the_ceilings(tmp_path):
     for row in told["rows"].values():
         assert min(row[name] for name in ("bare, clips/s", "engine, clips/s", "of matmul", "of copy")) > 0
         assert min(row[name] for name in ("engine / bare", "with a record", "with a checkpoint")) > 0
+        assert row["beside its writing"] > 0
         assert row["peak, GiB"] is None
     assert [goal["what"] for goal in told["goals"]] == [
         "engine / bare, median of the networks", "engine / bare, r3d", "engine / bare, r2d3d",
+        "with a checkpoint, median of the networks", "beside its writing, median of the networks",
     ]  # fmt: skip
     assert "4 clips of 4 x 16 x 16, width 2, float32, cpu" in told["setting"]
 
