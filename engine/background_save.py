@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -31,9 +31,14 @@ class BackgroundSaver:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="intravid-save")
         self._writing: Future[Path] | None = None
         self._copies: dict[str, Tensor] = {}
+        self._from_gpu = False
 
-    def save(self, state: RunState) -> None:
+    def save(self, state: RunState, *, first: Callable[[], object] = lambda: None) -> None:
         """Copy the state, and write it as soon as the one before is written.
+
+        Args:
+            state: of this moment; what it holds may change afterwards.
+            first: carried out by the writing thread before it writes.
 
         Raises:
             RunError: if the one before could not be written.
@@ -46,9 +51,13 @@ class BackgroundSaver:
             scaler=self._copied(state.scaler, "scaler"),
             ema=self._copied(state.ema, "ema"),
         )
-        self._writing = self._thread.submit(
-            save_checkpoint, self._folder, copied, keep=self._keep, keep_every=self._keep_every
-        )
+        if self._from_gpu:
+            torch.cuda.current_stream().synchronize()
+        self._writing = self._thread.submit(self._write, copied, first)
+
+    def _write(self, state: RunState, first: Callable[[], object]) -> Path:
+        first()
+        return save_checkpoint(self._folder, state, keep=self._keep, keep_every=self._keep_every)
 
     def wait(self) -> None:
         """Wait until what was saved last is on the disk.
@@ -80,6 +89,10 @@ class BackgroundSaver:
         # The memory of the last copy is used again: it is written by now, and fresh pages cost more than the copying.
         copy = self._copies.get(name)
         if copy is None or (copy.shape, copy.dtype, copy.stride()) != (tensor.shape, tensor.dtype, tensor.stride()):
-            copy = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
+            # Locked pages, which a GPU fills by itself: it is waited for once, behind the last tensor.
+            copy = torch.empty_strided(
+                tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu", pin_memory=tensor.is_cuda
+            )
             self._copies[name] = copy
-        return copy.copy_(tensor.detach())
+        self._from_gpu |= tensor.is_cuda
+        return copy.copy_(tensor.detach(), non_blocking=True)

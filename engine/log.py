@@ -9,7 +9,7 @@ import os
 import resource
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,7 @@ class RunLog:
         self._boards = open_boards(run_dir, resumed_at=resumed_at, tensorboard=tensorboard, wandb_project=wandb_project)
 
     def write(self, record: LogRecord) -> None:
-        """Append one record; it survives a killed process at once, a power loss after `sync`."""
+        """Append one record; it survives a killed process at once, a power loss after `syncing`."""
         try:
             self._file.write(json.dumps(asdict(record), allow_nan=False) + "\n")
             self._file.flush()
@@ -108,9 +108,20 @@ class RunLog:
         for board in self._boards:
             board.add(_scalars(record), record.step)
 
-    def sync(self) -> None:
-        """Make the log durable; called before a checkpoint, so that the log never lags behind it."""
-        os.fsync(self._file.fileno())
+    def syncing(self) -> Callable[[], None]:
+        """What makes durable the records that are written by now, in another thread and after `close` too.
+
+        Called before a checkpoint is written, so that the log never lags behind it.
+        """
+        descriptor = os.dup(self._file.fileno())
+
+        def sync() -> None:
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+        return sync
 
     def close(self) -> None:
         """Close the files."""

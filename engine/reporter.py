@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -99,10 +99,9 @@ class Reporter:
         self._sinks[2].show(record)
         return told
 
-    def sync(self) -> None:
-        """Make the log durable; before each checkpoint."""
-        if self._sinks:
-            self._sinks[0].sync()
+    def syncing(self) -> Callable[[], object]:
+        """What makes the log of by now durable, for the thread that then writes a checkpoint; a disk may be slow."""
+        return self._sinks[0].syncing() if self._sinks else lambda: None
 
     def end(self, step: int, state: str) -> None:
         """Say in the heartbeat how the run was left."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
@@ -185,11 +186,12 @@ class Session:
             "train.max_skipped steps be left out"
         )
 
-    def save(self, step: int, *, wait: bool = False) -> None:
+    def save(self, step: int, *, first: Callable[[], object] = lambda: None, wait: bool = False) -> None:
         """Write a checkpoint; rank 0 does, in the background where it is asked to, the others give it their part.
 
         Args:
             step: finished steps.
+            first: carried out before it is written.
             wait: until it is on the disk.
         """
         self.best.judge(step)
@@ -198,7 +200,7 @@ class Session:
         state = self._state(step)
         if not self.world.is_main:
             return
-        self._saver.save(state)
+        self._saver.save(state, first=first)
         if wait or not self.config.save_in_background:
             self._saver.wait()
 

@@ -220,8 +220,7 @@ def _loop(
             session.best.observe(told)
         if save_due:
             at(Stage.SAVE)
-            report.sync()
-            session.save(done, wait=last)
+            session.save(done, first=report.syncing(), wait=last)
         if last:
             return done, reason
         at(Stage.DATA)

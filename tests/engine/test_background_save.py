@@ -96,3 +96,28 @@ def test_closing_waits_and_leaves_no_thread(tmp_path):
     one.close()
     assert checkpoint_path(tmp_path / "checkpoints", 1).is_file()
     assert set(threading.enumerate()) <= before
+
+
+def test_what_has_to_come_first_is_done_by_the_thread_before_it_writes(saver, tmp_path):
+    seen = []
+
+    def first():
+        seen.append((threading.current_thread().name, (tmp_path / "checkpoints").exists()))
+
+    saver.save(state(1, 1.0), first=first)
+    saver.wait()
+    ((name, written),) = seen
+    assert name.startswith("intravid-save")
+    assert not written
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_a_state_on_a_gpu_is_written_as_it_was(saver, tmp_path):
+    weight = torch.ones(2**24, device="cuda")
+    torch.cuda._sleep(10**8)
+    weight += 1.0
+    saver.save(RunState(RunFacts(1, 2, "digest"), 1, 1, {"weight": weight}))
+    weight.zero_()
+    saver.wait()
+    assert (read_checkpoint(checkpoint_path(tmp_path / "checkpoints", 1)).method["weight"] == 2.0).all()

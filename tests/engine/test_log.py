@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 import torch
@@ -31,7 +32,7 @@ def written(run, numbers, **options):
     log = RunLog(run, tensorboard=False, **options)
     for step in numbers:
         log.write(record(step))
-    log.sync()
+    log.syncing()()
     log.close()
 
 
@@ -128,3 +129,13 @@ def test_memory_of_the_cpu_is_not_claimed():
     from engine.log import allocated_mb
 
     assert allocated_mb(torch.device("cpu")) is None
+
+
+def test_a_log_is_made_durable_after_it_was_closed_too(tmp_path, monkeypatch):
+    log, synced = RunLog(tmp_path, tensorboard=False), []
+    log.write(record(1))
+    sync = log.syncing()
+    log.close()
+    monkeypatch.setattr("engine.log.os.fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    sync()
+    assert synced == [(tmp_path / "log.jsonl").stat().st_ino]
