@@ -177,6 +177,7 @@ def _loop(
     precision, optimizer, at = session.precision, session.optimizer, follower.at
     done, reason = steps.start, Stop.NONE
     for step, batch in zip(steps, loader.batches(steps.start), strict=False):
+        at(Stage.FORWARD)
         done = step + 1
         log_due = done % config.log_every == 0 or done == session.num_steps
         seed_dropout(config.seed, step, world.rank)

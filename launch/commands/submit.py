@@ -66,10 +66,12 @@ def main(arguments: list[str]) -> int:
 
     loaded = load_run(given.recipe, words)  # a wrong setting is told now, not when the job starts
     config = loaded.config
-    if config.train.global_batch % config.cluster.num_ranks:
+    passes = config.train.accumulate
+    if config.train.global_batch % (config.cluster.num_ranks * passes):
+        times = f" times the {passes} passes of train.accumulate" if passes > 1 else ""
         raise InputError(
             f"train.global_batch ({config.train.global_batch}) must be divisible by the {config.cluster.num_ranks} "
-            "ranks of the job"
+            f"ranks of the job{times}"
         )
     run_dir = Path(config.run_dir)
     name, folder = f"intravid-{run_dir.name}", run_dir / "slurm" / "%j"

@@ -155,3 +155,10 @@ def test_a_folder_that_shadows_a_package_is_named(tmp_path, monkeypatch):
         env.check_one_checkout()
     assert str(other) in str(refused.value)
     assert str(Path(env.__file__).parents[1]) in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT"])
+def test_a_job_knows_whether_it_was_started_again(name):
+    assert not env.was_started_again({})
+    assert not env.was_started_again({name: "0"})
+    assert env.was_started_again({name: "2"})

@@ -99,6 +99,11 @@ def test_a_job_is_pickled_by_name_and_continues_as_itself():
     assert job.checkpoint().function == job
 
 
+def test_a_job_that_is_queued_again_forgets_where_it_began():
+    job = CommandJob(["pretrain", "--resume=none", "--start-over", "recipe.yaml", "--run_dir=x"])
+    assert job.checkpoint().function.arguments == ["pretrain", "recipe.yaml", "--run_dir=x"]
+
+
 def test_a_command_that_fails_fails_its_job(capsys):
     with pytest.raises(RunError, match="status 2"):
         CommandJob(["pretrain", "nowhere.yaml"])()
@@ -144,18 +149,21 @@ def test_options_of_the_command_line_come_before_those_of_the_recipe(slurm, shar
 
 def test_the_job_gets_the_whole_command(slurm, shards, tmp_path, capsys):
     run = tmp_path / "run"
-    assert cli.main([*submit_words(run, shards, {"optim.lr": 0.5}), "--nodes", "2"]) == 0
+    words = submit_words(run, shards, {"optim.lr": 0.5})
+    assert cli.main([*words, "--nodes", "2", "--resume", "runs/other", "--start-over"]) == 0
     assert f"job 17: logs in {run}/slurm/17, run in {run}" in capsys.readouterr().out
     job = pickle.loads((run / "slurm" / "17" / "17_submitted.pkl").read_bytes()).function
     assert job.arguments[0] == "pretrain"
     assert os.path.isabs(job.arguments[1])
     assert {"--optim.lr=0.5", "--cluster.nodes=2", f"--run_dir={run}"} <= set(job.arguments)
+    assert {"--resume=runs/other", "--start-over"} <= set(job.arguments)
 
 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
         (["--nodes", "3"], "train.global_batch (8) must be divisible by the 3 ranks"),
+        (["--nodes", "2", "--train.accumulate=3"], "2 ranks of the job times the 3 passes of train.accumulate"),
         (["--nodes", "two"], "cluster.nodes: expected int, got two"),
         (["--time", "1"], "cluster.time (1, 1 min) leaves no time to train"),
         (["--sbatch", "nice"], "--sbatch nice: expected NAME=VALUE"),
