@@ -125,10 +125,11 @@ class Session:
         Raises:
             InputError: if that checkpoint belongs to other samples or another method, or others are in the way.
         """
-        self._beginning = begin(asked, self._run_dir, self.world)
-        state = self._beginning.state
+        beginning = begin(asked, self._run_dir, self.world)
+        state = beginning.state
         if state is not None:
-            self._load(state, self._beginning.source)
+            self._load(state, beginning.source)
+        self._beginning = replace(beginning, state=None)  # its tensors are not needed any more
         self.module = _wrapped(self.module, self.config, self.world)
         return state.step if state else 0
 
