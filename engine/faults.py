@@ -20,6 +20,10 @@ _LARGEST_STATISTIC = 2**16
 of banks and queues change in `Method.after_step` alone, which a skipped step leaves out."""
 
 
+class TooManyFaultsError(RunError):
+    """A step that is not finite, and no budget to leave it out."""
+
+
 class FaultWatch:
     """The watch over one run.
 
@@ -65,7 +69,7 @@ class FaultWatch:
             norm: of the gradients of all ranks, (); None where it is not wanted.
 
         Raises:
-            RunError: for one faulty step more than may be skipped.
+            TooManyFaultsError: for one faulty step more than may be skipped.
         """
         finite = torch.isfinite(loss.detach())
         if not self._max_skipped:
@@ -83,7 +87,7 @@ class FaultWatch:
         bad = [rank for rank, finite in enumerate(self._world.gather(is_loss_finite)) if not finite]
         told = self._told(step, bad, what="loss" if bad else "gradient")
         if self.num_skipped == self._max_skipped:
-            raise RunError(
+            raise TooManyFaultsError(
                 f"{told} The {self._max_skipped} steps that train.max_skipped allows have been skipped before it"
             )
         self.num_skipped += 1

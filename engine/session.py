@@ -19,7 +19,7 @@ from engine.averages import WeightAverages
 from engine.background_save import BackgroundSaver
 from engine.best import Best
 from engine.checkpoint import RunFacts, RunState, refuse_changed, write_state
-from engine.faults import FaultWatch
+from engine.faults import FaultWatch, TooManyFaultsError
 from engine.optim import OptimConfig, build_optimizer, optimizer_state, restore_optimizer
 from engine.precision import Precision, PrecisionConfig
 from engine.resume import Resume, begin, make_way
@@ -171,7 +171,7 @@ class Session:
         """
         try:
             return self.faults.is_sound(step, loss, norm)
-        except RunError as error:
+        except TooManyFaultsError as error:
             self._fail(step, str(error))
 
     def _fail(self, step: int, told: str) -> NoReturn:
