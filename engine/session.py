@@ -297,6 +297,8 @@ def _warn_of_parts(method: Method, parts: int) -> None:
             "negatives",
             parts, name, parts,
         )  # fmt: skip
+    if method.mixes_samples:
+        _LOG.warning("train.accumulate %d: %s makes clips of several samples, and now of those of a pass", parts, name)
     if any(isinstance(module, _NormBase) for module in method.modules()):
         _LOG.warning("train.accumulate %d: the batch norms of %s see 1/%d of the batch at a time", parts, name, parts)
 

@@ -20,7 +20,8 @@ class TrainConfig:
             gradients behind the last. Needs the memory of a pass. Samples, order and learning rate do not change, and
             for losses that are means over samples nor do weights and memories (to rounding). What looks at the batch
             sees a pass of it: batch norms, losses that contrast the samples of a batch (SimCLR, and DualVar and IIC on
-            it), dropout's random numbers, the constant of NCE forms (that of the first pass).
+            it), clips that are mixed of several samples, dropout's random numbers, the constant of NCE forms (that of
+            the first pass).
         seed: of order, plans, first weights and dropout.
         log_every: steps between records.
         save_every: steps between checkpoints; one is always written at the end and at a stop.

@@ -114,11 +114,13 @@ def test_a_static_graph_is_refused():
 
 
 def test_what_looks_at_the_batch_is_named_at_the_start(tmp_path, caplog):
-    method = TinyMethod()
-    method.compares_batch = True
-    run_tiny(tmp_path / "both", method=method, accumulate=2, steps=3)
-    assert "the loss of TinyMethod compares the samples of a batch, and now those of a pass: 1/2" in caplog.text
-    assert "the batch norms of TinyMethod see 1/2" in caplog.text
+    class Looking(TinyMethod):
+        compares_batch = mixes_samples = True
+
+    run_tiny(tmp_path / "all", method=Looking(), accumulate=2, steps=3)
+    assert "train.accumulate 2: Looking makes clips of several samples" in caplog.text
+    assert "the loss of Looking compares the samples of a batch, and now those of a pass: 1/2" in caplog.text
+    assert "the batch norms of Looking see 1/2" in caplog.text
     caplog.clear()
     run_tiny(tmp_path / "neither", method=plain_method(), accumulate=2, steps=3)
     assert "train.accumulate" not in caplog.text
