@@ -61,7 +61,7 @@ def test_the_moving_average_is_written_where_it_is_asked_for_and_its_card_says_s
 
 def test_the_moving_average_is_judged_where_it_is_asked_for(run, capsys):
     assert cli.main(["knn", str(run), "--weights", "ema"]) == 0
-    assert "step 3, averaged" in "".join(json.loads((run / "eval-knn.json").read_text()))
+    assert json.loads((run / "eval-knn.json").read_text())["weights"] == "step 3, averaged"
     assert cli.main(["knn", str(run / "config.yaml"), "--weights", "ema"]) == 2
     assert "--weights ema is of a run" in capsys.readouterr().err
 
