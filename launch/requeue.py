@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from threading import Thread
 
 from engine.stop import Stop
 
@@ -43,13 +44,39 @@ def leave_stopped(
     if reason is Stop.INTERRUPT:
         return 128 + signal.SIGINT
     if reason is Stop.TERMINATE:
-        return _wait_to_be_killed() if "SLURM_JOB_ID" in environ else 0
+        return wait_to_be_killed() if "SLURM_JOB_ID" in environ else 0
     if submitit is None and "SLURM_JOB_ID" not in environ:
         return 0
     if rank != 0:
         # A normal return would make submitit record a result for a job that goes on.
         _leave_at_once()
     return _requeue(environ, submitit)
+
+
+def requeue_when_told() -> None:
+    """Let submitit's handler answer USR2 for a command that starts again where it was, without a word of its own.
+
+    The signal reaches all processes of a job step: blocked here, it is blocked in the children that come, such as the
+    writers of a build and its ffmpeg, which would otherwise die of it or requeue the job once more.
+    """
+    handler = signal.getsignal(signal.SIGUSR2)
+    if not callable(handler):
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+    Thread(target=_answer, args=(handler,), daemon=True).start()
+
+
+def _answer(handler: Callable[..., object]) -> None:
+    while True:
+        signal.sigwait({signal.SIGUSR2})
+        try:
+            handler(signal.SIGUSR2, None)
+        except SystemExit:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(255)  # as submitit's own exit; a thread cannot end the process otherwise
+        except (OSError, subprocess.SubprocessError, RuntimeError) as error:
+            _LOG.error("the job could not be requeued (%s); it goes on until its time is up", error)
 
 
 def seconds_left(environ: Mapping[str, str]) -> float:
@@ -77,7 +104,8 @@ def _seconds(text: str) -> float:
     return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
 
 
-def _wait_to_be_killed() -> int:
+def wait_to_be_killed() -> int:
+    """Stay for SLURM to end this process, ten minutes at most: the status of one that SIGTERM has ended."""
     _LOG.info("saved after SIGTERM; waiting for the end, the job is not requeued from here")
     # submitit's own handler stands again; it would requeue what the user may have cancelled.
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)

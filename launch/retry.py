@@ -1,0 +1,147 @@
+"""Whether a job goes on: asked by its batch script before the ranks start, and after they have ended.
+
+SLURM starts a job again after preemption and after the loss of a machine, the ranks put it back into the queue before
+its time limit, and this module does so where a rank has failed. What no start has brought forward, none will: after a
+number of starts without progress the job ends, with the reason. Only the standard library is needed here, and no tool
+of SLURM beyond squeue and scontrol; where a node has none, a failed job stays failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+STARTS, GAVE_UP, CANCELLED, FINAL = "starts.jsonl", "gave-up", "cancelled", "final-status"
+"""Files of a job's folder: its starts, why it gave up, that its user cancelled it, and a status not to be mended."""
+
+FINAL_STATUSES = (2, 3)
+"""Of a rank: wrong input, and saved but not requeued. srun may tell the status of another rank, killed with it."""
+
+_NEVER = frozenset({0, 2, 3, 130, 143})
+"""Statuses that another start does not mend, or must not: done, wrong input, saved but not requeued, told to stop."""
+
+
+def progress(folder: Path) -> int:
+    """What has been reached in a run folder (steps of the newest checkpoint) or a folder of shards (their number)."""
+    names = [path.name for path in (folder / "checkpoints").glob("step-*.pt")]
+    steps = [int(match[1]) for name in names if (match := re.fullmatch(r"step-(\d+)\.pt", name))]
+    return max(steps, default=0) if steps else sum(1 for _ in folder.glob("*.lmdb"))
+
+
+def fruitless(starts: Sequence[Mapping[str, object]], now: int) -> int:
+    """How many of the last starts began where the job still is."""
+    count = 0
+    for start in reversed(starts):
+        if start["progress"] != now:
+            break
+        count += 1
+    return count
+
+
+def read_starts(job: Path) -> list[dict[str, object]]:
+    """The starts that a job's folder tells of, oldest first."""
+    path = job / STARTS
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+
+
+def job_key(environ: Mapping[str, str]) -> str:
+    """Number of a job, ``ARRAY_TASK`` in an array: the name of its folder."""
+    if "SLURM_ARRAY_JOB_ID" in environ:
+        return f"{environ['SLURM_ARRAY_JOB_ID']}_{environ['SLURM_ARRAY_TASK_ID']}"
+    return environ["SLURM_JOB_ID"]
+
+
+def begin(logs: Path, *, limit: int, environ: Mapping[str, str]) -> str:
+    """Note a start; why the job must not go on, or nothing.
+
+    Args:
+        logs: folder of the jobs of a run or of a build, beside what they make.
+        limit: starts without progress.
+        environ: of the batch script.
+    """
+    job = logs / job_key(environ)
+    if (job / CANCELLED).exists():
+        return "the job was cancelled by `intravid cancel` and is not started again"
+    now = progress(logs.parent)
+    if reason := _exhausted(job, now, limit):
+        return reason
+    start = {
+        "progress": now,
+        "time": round(time.time()),
+        "restart": int(environ.get("SLURM_RESTART_COUNT", "0")),
+        "nodes": environ.get("SLURM_JOB_NODELIST", ""),
+    }
+    with open(job / STARTS, "a", encoding="utf-8") as file:
+        file.write(json.dumps(start) + "\n")
+    (job / FINAL).unlink(missing_ok=True)
+    return ""
+
+
+def end(logs: Path, status: int, *, limit: int, failed: bool, environ: Mapping[str, str]) -> str:
+    """Put a job whose ranks have ended badly back into the queue; what was done about it, or nothing.
+
+    Args:
+        logs: as of `begin`.
+        status: of srun, the largest of its tasks.
+        limit: starts without progress.
+        failed: whether status 1, a failed run, may be mended by another start.
+        environ: of the batch script.
+    """
+    key = job_key(environ)
+    job = logs / key
+    if status in _NEVER or (status == 1 and not failed) or (job / FINAL).exists() or (job / CANCELLED).exists():
+        return ""
+    if reason := _exhausted(job, progress(logs.parent), limit):
+        return reason
+    try:
+        asked = ["squeue", "-h", "-j", environ["SLURM_JOB_ID"], "-o", "%T"]
+        state = subprocess.run(asked, check=True, timeout=60, capture_output=True, text=True).stdout.strip()
+        if state != "RUNNING":
+            return ""  # SLURM ends or requeues it already: cancelled, preempted, put back by a rank
+        subprocess.run(["scontrol", "requeue", key], check=True, timeout=60, capture_output=True, text=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", None) or error
+        return f"the ranks ended with status {status}, and the job could not be requeued ({said}); submit it again"
+    return f"the ranks ended with status {status}; the job is back in the queue and goes on from what is saved"
+
+
+def _exhausted(job: Path, now: int, limit: int) -> str:
+    starts = read_starts(job)
+    if (count := fruitless(starts, now)) < limit:
+        return ""
+    reason = (
+        f"{count} starts of this job (the last on {starts[-1]['nodes'] or 'this machine'}) ended without progress: it "
+        f"is still at {now}. It gives up; the log before this line tells why the starts ended. Mend that, then submit "
+        "the same command again (launch.fruitless_starts sets the number)"
+    )
+    (job / GAVE_UP).write_text(reason + "\n", encoding="utf-8")
+    return reason
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Answer the batch script: 1 where the job must not go on."""
+    parser = argparse.ArgumentParser(prog="launch.retry", allow_abbrev=False)
+    parser.add_argument("when", choices=("begin", "end"))
+    parser.add_argument("logs", type=Path)
+    parser.add_argument("--limit", type=int, required=True)
+    parser.add_argument("--status", type=int, default=0)
+    parser.add_argument("--failed", action="store_true")
+    given = parser.parse_args(arguments)
+    if given.when == "begin":
+        said = begin(given.logs, limit=given.limit, environ=os.environ)
+    else:
+        said = end(given.logs, given.status, limit=given.limit, failed=given.failed, environ=os.environ)
+    if said:
+        print(f"intravid: {said}", file=sys.stderr, flush=True)
+    return int(bool(said) and given.when == "begin")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
