@@ -72,3 +72,13 @@ def wait_for_end(job: Any, *, limit_s: float, every_s: float = 1.0, state: Calla
                 f"job {job.job_id} is still {now} after {limit_s:.0f} s; `squeue -j {job.job_id}` tells more"
             )
         time.sleep(every_s)
+
+
+def unwritten(folder: Path) -> str:
+    """Why a job that has ended may have left no log; empty where it has left one."""
+    if any(folder.glob("*_log.err")):
+        return ""
+    return (
+        f"it left no log in {folder}: the machines of the job probably do not see this folder, or may not write there. "
+        "Take a run folder on storage that all machines share"
+    )
