@@ -43,7 +43,7 @@ class RunConfig:
         precision: number formats.
         dist: process group.
         eval: clips and measures of retrieve, knn and linear.
-        cluster: what `intravid submit` asks of SLURM.
+        launch: what `intravid submit` asks of SLURM.
     """
 
     method: Callable[[DatasetFacts], Method]
@@ -56,7 +56,7 @@ class RunConfig:
     precision: PrecisionConfig = field(default_factory=PrecisionConfig)
     dist: DistConfig = field(default_factory=DistConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
-    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    launch: ClusterConfig = field(default_factory=ClusterConfig)
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,10 @@ def load_run(recipe: Path, overrides: Sequence[str] = ()) -> LoadedRun:
         raise InputError(f"there is no recipe {recipe}; expected a YAML file such as configs/smoke/iic.yaml")
     made = parser()
     try:
-        refuse_unknown(RunConfig, merged(_read(recipe), overrides))
+        content = _read(recipe)
+        refuse_unknown(RunConfig, merged(content, overrides))
         with redirect_stderr(StringIO()):
-            settings = made.parse_args(["--config", str(recipe), *overrides])
+            settings = made.parse_args(["--config", _renamed(recipe, content), *overrides])
             instantiated = _instantiate(made, settings)
     except (ArgumentError, ValueError, TypeError) as error:
         raise InputError(f"{recipe}: {explained(str(error))}") from None
@@ -135,7 +136,15 @@ def _read(recipe: Path) -> dict[str, Any]:
     content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
         raise InputError(f"{recipe} holds no settings; expected `method:` and others, as in configs/smoke/iic.yaml")
+    if "cluster" in content and "launch" not in content:
+        content["launch"] = content.pop("cluster")  # its name in the config.yaml of older runs
     return content
+
+
+def _renamed(recipe: Path, content: dict[str, Any]) -> str:
+    """The recipe for the parser: its path, or the text of what `_read` has mended."""
+    mended = "cluster:" in recipe.read_text(encoding="utf-8") and "cluster" not in content
+    return yaml.safe_dump(content, sort_keys=False) if mended else str(recipe)
 
 
 def _instantiate(made: ArgumentParser, settings: Namespace) -> Namespace:

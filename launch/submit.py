@@ -6,17 +6,26 @@ import logging
 import os
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from data_process.errors import InputError, RunError
 from launch.cluster import ClusterConfig
+from launch.preflight import Expected, check_node
+from launch.requeue import requeue_when_told
+from launch.retry import FINAL, FINAL_STATUSES
+from launch.snapshot import START
+from launch.torchrun import run_torchrun
 
 _REQUEUES = 10_000
 """Times that submitit may requeue a job; its own 3 would be spent by stops in the first minutes of short jobs."""
+
+_SAVING = ("pretrain",)
+"""Commands that answer signals themselves, at a step boundary."""
 
 _SITE_VARIABLES = ("SLURM_CONF", "SLURM_CLUSTERS")
 """SLURM variables that say where the cluster is, rather than which job this is."""
@@ -43,9 +52,13 @@ class CommandJob:
 
     Attributes:
         arguments: words behind `intravid`.
+        torchrun: ranks that this process starts on its machine by torchrun; 0 where it is a rank itself.
+        expected: what every machine has to see; None to start unlooked.
     """
 
     arguments: list[str]
+    torchrun: int = 0
+    expected: Expected | None = None
 
     def __call__(self) -> None:
         """Run the command in this process.
@@ -53,30 +66,82 @@ class CommandJob:
         Raises:
             CommandEndedError: where it ends with another status than 0.
         """
-        from launch.cli import main
-
         # It has handlers of its own; passed on to those of the run, every message would stand there twice.
         logging.getLogger("submitit").propagate = False
-        status = main(list(self.arguments))
+        status = self._refusal() or self._run()
         if status:
+            if status in FINAL_STATUSES:
+                _note_final(status)
             raise CommandEndedError(self.arguments, status)
+
+    def _refusal(self) -> int:
+        local_rank = os.environ.get("SLURM_LOCALID") or os.environ.get("SUBMITIT_LOCAL_LOCALID", "0")
+        if self.expected is None or local_rank != "0":
+            return 0
+        try:
+            check_node(self.expected, os.environ)
+        except InputError as error:
+            print(f"intravid: error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+            return 2
+        return 0
+
+    def _run(self) -> int:
+        from launch.cli import main
+
+        if self.torchrun:
+            return run_torchrun(self.arguments, self.torchrun)
+        if self.arguments[0] not in _SAVING:
+            requeue_when_told()
+        return main(list(self.arguments))
 
     def checkpoint(self) -> Any:
         """What runs after a requeue: the same command, which resumes by itself, wherever it began."""
         from submitit.helpers import DelayedSubmission
 
         words = [word for word in self.arguments if not word.startswith(("--resume=", "--start-over"))]
-        return DelayedSubmission(CommandJob(words))
+        return DelayedSubmission(replace(self, arguments=words))
 
 
-def submit(arguments: Sequence[str], cluster: ClusterConfig, folder: Path, *, name: str, local: bool = False) -> Any:
-    """Queue a command; submitit's job.
+def _note_final(status: int) -> None:
+    """Tell the batch script what srun may not: it has the largest status of all tasks, that of a rank killed later."""
+    if "SUBMITIT_EXECUTOR" in os.environ:
+        from submitit import JobEnvironment
+
+        (JobEnvironment().paths.folder / FINAL).write_text(f"{status}\n", encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a job is started with besides its command.
+
+    Attributes:
+        code: snapshot of the package that it runs; None for the code that is imported here.
+        after: jobs that must end well before it starts.
+        failed: whether a failed run is started again, as long as it gets on.
+    """
+
+    code: Path | None = None
+    after: tuple[str, ...] = ()
+    failed: bool = False
+
+
+def submit(
+    job: CommandJob | Sequence[CommandJob],
+    cluster: ClusterConfig,
+    folder: Path,
+    *,
+    name: str,
+    around: Surroundings | None = None,
+    local: bool = False,
+) -> list[Any]:
+    """Queue a command, or several as an array; submitit's jobs.
 
     Args:
-        arguments: words behind `intravid`.
+        job: what to run; the tasks of an array.
         cluster: what to ask for.
         folder: of submitit's scripts and logs, on storage that all machines share; holds %j for the job's id.
         name: of the job.
+        around: code, earlier jobs, retries.
         local: run it on this machine instead.
 
     Raises:
@@ -84,10 +149,14 @@ def submit(arguments: Sequence[str], cluster: ClusterConfig, folder: Path, *, na
     """
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-    executor = make_executor(cluster, folder, name=name, local=local)
+    executor = make_executor(cluster, folder, name=name, around=around, local=local)
     with _outside_any_job():
         try:
-            return executor.submit(CommandJob(list(arguments)))
+            if isinstance(job, CommandJob):
+                return [executor.submit(job)]
+            with executor.batch():
+                queued = [executor.submit(task) for task in job]
+            return queued
         except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError) as error:
             said = getattr(error, "stderr", None) or getattr(error, "output", None) or str(error)
             said = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
@@ -111,7 +180,9 @@ def _outside_any_job() -> Iterator[None]:
         yield
 
 
-def make_executor(cluster: ClusterConfig, folder: Path, *, name: str, local: bool = False) -> Any:
+def make_executor(
+    cluster: ClusterConfig, folder: Path, *, name: str, around: Surroundings | None = None, local: bool = False
+) -> Any:
     """Submitit's executor for a job.
 
     Raises:
@@ -122,30 +193,41 @@ def make_executor(cluster: ClusterConfig, folder: Path, *, name: str, local: boo
     import submitit
 
     if local and cluster.nodes > 1:
-        raise InputError(f"--local runs on this machine alone, but cluster.nodes is {cluster.nodes}; set it to 1")
+        raise InputError(f"--local runs on this machine alone, but launch.nodes is {cluster.nodes}; set it to 1")
     if not local and which("sbatch") is None:
         raise InputError("sbatch is not on this machine; run `intravid submit` on a login node, or add --local")
+    around = around or Surroundings()
     kind = "local" if local else "slurm"
-    executor = submitit.AutoExecutor(folder=str(folder), cluster=kind, **{f"{kind}_max_num_timeout": _REQUEUES})
-    executor.update_parameters(**_shared_options(cluster, name, kind), **({} if local else _slurm_options(cluster)))
+    started = {f"{kind}_max_num_timeout": _REQUEUES, f"{kind}_python": _python(around.code)}
+    executor = submitit.AutoExecutor(folder=str(folder), cluster=kind, **started)
+    slurm = {} if local else _slurm_options(cluster, folder.parent, around)
+    executor.update_parameters(**{**_shared_options(cluster, name, kind, around), **slurm})
     return executor
 
 
-def _shared_options(cluster: ClusterConfig, name: str, kind: str) -> dict[str, Any]:
+def _python(code: Path | None) -> str:
+    words = [sys.executable] if code is None else [sys.executable, str(code / START)]
+    return shlex.join(words)
+
+
+def _shared_options(cluster: ClusterConfig, name: str, kind: str, around: Surroundings) -> dict[str, Any]:
+    together = cluster.ranks_per_node if cluster.launcher == "torchrun" else 1
     given = {
         "name": name,
         "nodes": cluster.nodes,
-        "tasks_per_node": cluster.ranks_per_node,
+        "tasks_per_node": cluster.slurm_tasks_per_node,
         "timeout_min": cluster.minutes,
         "gpus_per_node": cluster.gpus_per_node,
-        "cpus_per_task": cluster.cpus_per_task,
+        "cpus_per_task": cluster.cpus_per_task * together,
         "mem_gb": cluster.mem_gb,
-        f"{kind}_setup": [f"export PYTHONPATH={shlex.quote(_import_path())}", *cluster.setup],
+        f"{kind}_setup": [f"export PYTHONPATH={shlex.quote(_import_path(around.code))}", *cluster.setup],
     }
     return {option: value for option, value in given.items() if value}
 
 
-def _slurm_options(cluster: ClusterConfig) -> dict[str, Any]:
+def _slurm_options(cluster: ClusterConfig, logs: Path, around: Surroundings) -> dict[str, Any]:
+    chained = {"dependency": f"afterok:{':'.join(around.after)}", "kill-on-invalid-dep": "yes"} if around.after else {}
+    begin, end = _guards(cluster, logs, around)
     given: dict[str, Any] = {
         "partition": cluster.partition,
         "account": cluster.account,
@@ -154,17 +236,34 @@ def _slurm_options(cluster: ClusterConfig) -> dict[str, Any]:
         "signal_delay_s": cluster.signal_delay_s,
         # A rank that dies alone would leave the others waiting until the process group times out.
         "srun_args": ["--kill-on-bad-exit=1", "--open-mode=append"],
-        "additional_parameters": {"requeue": True, **cluster.extra},
+        "additional_parameters": {"requeue": True, **chained, **cluster.extra},
+        "setup": [f"export PYTHONPATH={shlex.quote(_import_path(around.code))}", *cluster.setup, *begin],
+        "teardown": end,
     }
-    return {f"slurm_{option}": value for option, value in given.items() if value != ""}
+    return {f"slurm_{option}": value for option, value in given.items() if value not in ("", [])}
 
 
-def _import_path() -> str:
-    here = str(Path(__file__).resolve().parents[1])
+def _guards(cluster: ClusterConfig, logs: Path, around: Surroundings) -> tuple[list[str], list[str]]:
+    """Lines of the batch script before and after srun: `launch.retry`; none for code that is not a snapshot."""
+    if around.code is None:
+        return [], []
+    asked = f"{_python(around.code)} -m launch.retry {{}} {shlex.quote(str(logs.resolve()))} "
+    asked += f"--limit {cluster.fruitless_starts}"
+    failed = " --failed" if around.failed else ""
+    after = f'{asked.format("end")} --status "$status"{failed}'
+    return [f"{asked.format('begin')} || exit 1"], ["status=$?", after, 'exit "$status"']
+
+
+def _import_path(code: Path | None) -> str:
+    here = str(code or Path(__file__).resolve().parents[1])
     return os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
-def sbatch_text(cluster: ClusterConfig, folder: Path, *, name: str) -> str:
+def sbatch_text(
+    cluster: ClusterConfig, folder: Path, *, name: str, tasks: int = 0, around: Surroundings | None = None
+) -> str:
     """The sbatch script that `submit` would hand to SLURM; nothing is written."""
-    slurm = make_executor(cluster, folder, name=name)._executor
+    slurm = make_executor(cluster, folder, name=name, around=around)._executor
+    if tasks:
+        slurm.parameters["map_count"] = tasks
     return slurm._make_submission_file_text(slurm._submitit_command_str, "dry-run")

@@ -23,7 +23,8 @@ example:
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
+    """Of source, folder and options."""
     parser = argparse.ArgumentParser(
         prog="intravid build",
         description="Store videos as LMDB shards of JPEG frames. Shards that exist are kept: run the same command "
@@ -71,7 +72,7 @@ def _datasets() -> str:
 
 def main(arguments: list[str]) -> int:
     """Run the command."""
-    given = parse_with_task(_parser(), arguments)
+    given = parse_with_task(command_parser(), arguments)
     from data_process.build import build
     from data_process.build_config import BuildConfig
     from data_process.source import SourceRequest

@@ -21,13 +21,8 @@ and the one before taken.
 """
 
 
-def main(arguments: list[str]) -> int:
-    """Run the command."""
-    if arguments == ["--settings"]:
-        from launch.config import parser as settings_parser
-
-        settings_parser().print_help()
-        return 0
+def command_parser() -> argparse.ArgumentParser:
+    """Of the recipe and the command's own options; what it does not know are overrides of the recipe."""
     parser = argparse.ArgumentParser(
         prog="intravid pretrain",
         description="Train a method: one process, under torchrun, or as a SLURM step; resumes by itself.",
@@ -47,7 +42,17 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--profile-steps", type=int, default=20, metavar="N", help="that are timed (20)")
     add_resume(parser)
-    given, overrides = parser.parse_known_args(arguments)
+    return parser
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command."""
+    if arguments == ["--settings"]:
+        from launch.config import parser as settings_parser
+
+        settings_parser().print_help()
+        return 0
+    given, overrides = command_parser().parse_known_args(arguments)
     from engine.profile import Profile
     from launch.config import load_run
     from launch.pretrain import pretrain

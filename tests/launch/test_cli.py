@@ -59,7 +59,7 @@ def test_a_fault_of_our_own_keeps_its_traceback(monkeypatch):
 def test_the_settings_of_a_run_can_be_listed(capsys):
     assert cli.main(["pretrain", "--settings"]) == 0
     said = capsys.readouterr().out
-    for name in ("--train.global_batch", "--optim.lr", "--pipeline.backend", "--cluster.partition", "--method"):
+    for name in ("--train.global_batch", "--optim.lr", "--pipeline.backend", "--launch.partition", "--method"):
         assert name in said
 
 

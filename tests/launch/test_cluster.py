@@ -24,7 +24,7 @@ def test_times_are_read_as_slurm_reads_them(text, minutes):
 
 @pytest.mark.parametrize("text", ["", "a day", "1:2:3:4", "-5", "1.5", "1h"])
 def test_other_times_are_refused(text):
-    with pytest.raises(InputError, match=r"cluster\.time"):
+    with pytest.raises(InputError, match=r"launch\.time"):
         parse_minutes(text)
 
 
@@ -46,10 +46,10 @@ def test_there_is_one_rank_per_gpu_unless_told_otherwise(given, ranks):
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        ({"nodes": 0}, "cluster.nodes"),
-        ({"gpus_per_node": -1}, "cluster.gpus_per_node"),
-        ({"mem_gb": -0.5}, "cluster.mem_gb"),
-        ({"time": "soon"}, "cluster.time"),
+        ({"nodes": 0}, "launch.nodes"),
+        ({"gpus_per_node": -1}, "launch.gpus_per_node"),
+        ({"mem_gb": -0.5}, "launch.mem_gb"),
+        ({"time": "soon"}, "launch.time"),
         ({"time": "3"}, "give 4 minutes or more"),
         ({"time": "10", "signal_delay_s": 600}, "give 12 minutes or more"),
     ],

@@ -28,7 +28,7 @@ def refused(*overrides):
         ("--method.clip.sise=3", "method.clip.size"),
         ("--method.clip.colour.huee=3", "method.clip.colour.hue"),
         ("--method.backbone.widht=3", "method.backbone.width"),
-        ("--cluster.partion=gpu", "cluster.partition"),
+        ("--launch.partion=gpu", "launch.partition"),
     ],
 )
 def test_a_wrong_name_is_told_in_full_with_the_nearest(override, near):

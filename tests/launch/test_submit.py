@@ -62,7 +62,7 @@ def test_a_submission_from_inside_a_job_hides_that_job_and_keeps_the_way_to_the_
     inside = {"SLURM_JOB_ID": "3", "SLURM_NTASKS": "8", "RANK": "1", "SLURM_CONF": "/etc/slurm.conf"}
     for name, value in inside.items():
         monkeypatch.setenv(name, value)
-    job = submit(["pretrain"], ClusterConfig(), tmp_path / "%j", name="run")
+    (job,) = submit(CommandJob(["pretrain"]), ClusterConfig(), tmp_path / "%j", name="run")
     assert job.job_id == "17"
     seen = slurm.environ()
     assert {name: seen.get(name) for name in inside} == {**dict.fromkeys(inside), "SLURM_CONF": "/etc/slurm.conf"}
@@ -71,14 +71,14 @@ def test_a_submission_from_inside_a_job_hides_that_job_and_keeps_the_way_to_the_
 
 def test_a_login_shell_keeps_its_own_defaults(slurm, tmp_path, monkeypatch):
     monkeypatch.setenv("SBATCH_ACCOUNT", "lab")
-    submit(["pretrain"], ClusterConfig(), tmp_path / "%j", name="run")
+    submit(CommandJob(["pretrain"]), ClusterConfig(), tmp_path / "%j", name="run")
     assert slurm.environ()["SBATCH_ACCOUNT"] == "lab"
 
 
 def test_a_refused_job_is_wrong_input_in_slurms_words(slurm, tmp_path):
     slurm("echo 'sbatch: error: invalid account' >&2; exit 1")
     with pytest.raises(InputError, match="invalid account"):
-        submit(["pretrain"], ClusterConfig(), tmp_path / "%j", name="run")
+        submit(CommandJob(["pretrain"]), ClusterConfig(), tmp_path / "%j", name="run")
 
 
 def test_without_sbatch_the_way_out_is_named(tmp_path, monkeypatch):
@@ -88,7 +88,7 @@ def test_without_sbatch_the_way_out_is_named(tmp_path, monkeypatch):
 
 
 def test_one_machine_cannot_be_several_nodes(tmp_path):
-    with pytest.raises(InputError, match=r"cluster\.nodes is 2"):
+    with pytest.raises(InputError, match=r"launch\.nodes is 2"):
         make_executor(ClusterConfig(nodes=2), tmp_path / "%j", name="run", local=True)
 
 
@@ -137,7 +137,7 @@ def submit_words(run, shards, settings=()):
 
 
 def test_options_of_the_command_line_come_before_those_of_the_recipe(slurm, shards, tmp_path, capsys):
-    words = submit_words(tmp_path / "run", shards, {"cluster.nodes": 4, "cluster.partition": "low"})
+    words = submit_words(tmp_path / "run", shards, {"launch.nodes": 4, "launch.partition": "low"})
     setup = "export A='b, c'"
     options = ["--nodes", "2", "--time", "30", "--setup", setup, "--sbatch", "nice=5", "--signal-delay-s", "60"]
     assert cli.main([*words, *options, "--dry-run"]) == 0
@@ -155,7 +155,7 @@ def test_the_job_gets_the_whole_command(slurm, shards, tmp_path, capsys):
     job = pickle.loads((run / "slurm" / "17" / "17_submitted.pkl").read_bytes()).function
     assert job.arguments[0] == "pretrain"
     assert os.path.isabs(job.arguments[1])
-    assert {"--optim.lr=0.5", "--cluster.nodes=2", f"--run_dir={run}"} <= set(job.arguments)
+    assert {"--optim.lr=0.5", "--launch.nodes=2", f"--run_dir={run}"} <= set(job.arguments)
     assert {"--resume=runs/other", "--start-over"} <= set(job.arguments)
 
 
@@ -164,8 +164,8 @@ def test_the_job_gets_the_whole_command(slurm, shards, tmp_path, capsys):
     [
         (["--nodes", "3"], "train.global_batch (8) must be divisible by the 3 ranks"),
         (["--nodes", "2", "--train.accumulate=3"], "2 ranks of the job times the 3 passes of train.accumulate"),
-        (["--nodes", "two"], "cluster.nodes: expected int, got two"),
-        (["--time", "1"], "cluster.time (1, 1 min) leaves no time to train"),
+        (["--nodes", "two"], "launch.nodes: expected int, got two"),
+        (["--time", "1"], "launch.time (1, 1 min) leaves no time to train"),
         (["--sbatch", "nice"], "--sbatch nice: expected NAME=VALUE"),
         (["--optim.lrr", "1"], "did you mean optim.lr?"),
     ],
@@ -189,8 +189,8 @@ def test_a_local_job_of_two_ranks_runs_to_its_end(shards, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_local_job_that_fails_tells_where_its_log_is(tmp_path):
-    words = submit_words(tmp_path / "run", tmp_path / "nothing")
+def test_a_local_job_that_fails_tells_where_its_log_is(shards, tmp_path):
+    words = [*submit_words(tmp_path / "run", shards), "--schedule.warmup", "1000"]
     status, said = finish(start([*words, "--local", "--wait", "120"]))
     assert status == 1
     assert "ended as FAILED; its log:" in said

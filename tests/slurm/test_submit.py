@@ -91,26 +91,27 @@ def test_a_job_of_plain_srun_requeues_itself(cluster, shards, unbroken, tmp_path
     assert_same_run(tmp_path, unbroken, steps=STEPS)
 
 
-def test_waiting_for_a_job_that_fails_tells_where_its_log_is(cluster, tmp_path):
-    run = tmp_path / "run"
-    said = cluster.intravid(
-        "submit", *run_words(run, tmp_path / "nothing"), "--nodes", 2, "--time", 10, "--wait", LIMIT_S,
-        check=False,
-    )  # fmt: skip
+def test_waiting_for_a_job_that_fails_tells_where_its_log_is(cluster, shards, tmp_path):
+    words = (*run_words(tmp_path, shards), "--schedule.warmup", STEPS * 2, "--nodes", 2, "--time", 10)
+    said = cluster.intravid("submit", *words, "--wait", LIMIT_S, check=False)
     assert said.returncode == 1
     assert "ended as FAILED; its log:" in said.stderr
     log = Path(said.stderr.split("its log: ")[1].strip())
-    assert "nothing" in log.read_text()
+    assert "warmup" in log.read_text()
 
 
 def test_a_job_that_slurm_refuses_is_told_in_one_paragraph(cluster, shards, tmp_path):
     words = ("submit", *run_words(tmp_path, shards), "--nodes", 2, "--partition", "nowhere")
     said = cluster.intravid(*words, check=False)
     assert said.returncode == 2
-    *of_sbatch, ours = said.stderr.strip().splitlines()
-    assert all(line.startswith("sbatch: error:") for line in of_sbatch)
-    assert ours.startswith("intravid: error: SLURM refused the job:")
-    assert "partition" in ours
+    assert said.stderr.count("\n") == 1
+    assert "partition nowhere is not known to this cluster, which has high, low, main" in said.stderr
+    words = ("submit", *run_words(tmp_path, shards), "--nodes", 4)
+    said = cluster.intravid(*words, check=False)
+    assert said.returncode == 2
+    assert said.stderr.count("\n") == 1
+    assert "SLURM refused the job:" in said.stderr
+    assert "Asked for: 4 machines" in said.stderr
 
 
 def test_a_dry_run_prints_the_script_and_writes_nothing(cluster, shards, tmp_path):
