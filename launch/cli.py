@@ -25,7 +25,9 @@ COMMANDS = {
     "import": "weights of other programs to a file of ours, with a report",
     "export": "the backbone of a run as safetensors with a card",
     "bench": "the speed of each stage, side by side with peers",
-    "submit": "run another command as a SLURM job, requeued until done",
+    "submit": "run other commands as SLURM jobs, requeued until done",
+    "jobs": "how the submitted jobs of a run stand: state, step, speed, log",
+    "cancel": "end the submitted jobs of a run for good",
 }
 """Sub-command to one line of help; each is a module of `launch.commands` with `main(arguments)`."""
 

@@ -134,6 +134,9 @@ def read_cluster(path: Path) -> list[str]:
             f"{path} is no cluster file: expected a section `launch:` (nodes, partition, ...) and no `method:`, as in "
             "configs/cluster/"
         )
+    if not isinstance(content["launch"].get("time", ""), str):
+        # To YAML, 24:00:00 is a number of base 60.
+        raise InputError(f'{path}: launch.time must stand in quotes, for instance time: "24:00:00"')
     return list(_overrides(content, ""))
 
 
@@ -142,5 +145,7 @@ def _overrides(content: Mapping[str, Any], prefix: str) -> Iterator[str]:
         path = f"{prefix}{name}"
         if isinstance(value, Mapping) and path != "launch.extra":
             yield from _overrides(value, f"{path}.")
+        elif isinstance(value, Mapping):
+            yield f"--{path}={json.dumps({option: str(given) for option, given in value.items()})}"
         else:
             yield f"--{path}={value if isinstance(value, str) else json.dumps(value)}"

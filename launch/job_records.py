@@ -34,7 +34,7 @@ class JobRecord:
     arguments: Sequence[str]
     ranks: int = 1
     tasks: int = 0
-    after: Sequence[str] = ()
+    after: Sequence[str] = field(default_factory=list)
     host: str = ""
     time: float = field(default_factory=time.time)
 

@@ -52,19 +52,20 @@ def run_torchrun(arguments: Sequence[str], ranks: int) -> int:
     until SLURM ends it, for a job that ends by itself while it is preempted counts as done.
     """
     seen: set[int] = set()
+    agent: subprocess.Popen[bytes] | None = None
 
     def note(number: int, frame: FrameType | None) -> None:
         seen.add(number)
-        if number == signal.SIGTERM and "SLURM_JOB_ID" not in os.environ:
+        if number == signal.SIGTERM and agent is not None and "SLURM_JOB_ID" not in os.environ:
             agent.terminate()  # SLURM tells every process of the step, a local job only this one
 
     # The agents of several machines would find each other's stale keys in a store that they share with the workers.
     more = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     command = torchrun_command(arguments, ranks, os.environ)
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
-    agent = subprocess.Popen([*_DEAF, *command], env={**os.environ, **more})
     for number in before:
         signal.signal(number, note)
+    agent = subprocess.Popen([*_DEAF, *command], env={**os.environ, **more})
     status = agent.wait()
     if signal.SIGTERM in seen and "SLURM_JOB_ID" in os.environ:
         return wait_to_be_killed()

@@ -11,8 +11,9 @@ from typing import Any
 
 from data_process.errors import RunError
 
-_UNKNOWN = "UNKNOWN"
-_END_STATES = frozenset(
+UNKNOWN = "UNKNOWN"
+"""State of a job that squeue does not know, or that nobody can be asked about."""
+END_STATES = frozenset(
     {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"}
 )
 
@@ -23,9 +24,9 @@ def job_state(job_id: str) -> str:
     try:
         asked = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return _UNKNOWN
+        return UNKNOWN
     lines = asked.stdout.split()
-    return lines[0] if asked.returncode == 0 and lines else _UNKNOWN
+    return lines[0] if asked.returncode == 0 and lines else UNKNOWN
 
 
 def local_state(job: Any) -> str:
@@ -36,7 +37,7 @@ def local_state(job: Any) -> str:
 def recorded_state(result: Path) -> str:
     """What a finished job's result file says: COMPLETED or FAILED; UNKNOWN without one (killed, cancelled)."""
     if not result.is_file():
-        return _UNKNOWN
+        return UNKNOWN
     # Written by our own job on our own storage, and read only to see which of the two words stands in it.
     kind, _ = pickle.loads(result.read_bytes())
     return "COMPLETED" if kind == "success" else "FAILED"
@@ -62,8 +63,8 @@ def wait_for_end(job: Any, *, limit_s: float, every_s: float = 1.0, state: Calla
     while True:
         now = look()
         # Right after a submission, and between two states, squeue may miss a job once.
-        unknown = unknown + 1 if now == _UNKNOWN else 0
-        if now in _END_STATES:
+        unknown = unknown + 1 if now == UNKNOWN else 0
+        if now in END_STATES:
             return now
         if unknown == 3:
             return recorded_state(job.paths.result_pickle)

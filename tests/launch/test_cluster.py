@@ -1,7 +1,7 @@
 import pytest
 
 from data_process.errors import InputError
-from launch.cluster import ClusterConfig, parse_minutes
+from launch.cluster import ClusterConfig, parse_minutes, read_cluster
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,7 @@ def test_there_is_one_rank_per_gpu_unless_told_otherwise(given, ranks):
         ({"nodes": 0}, "launch.nodes"),
         ({"gpus_per_node": -1}, "launch.gpus_per_node"),
         ({"mem_gb": -0.5}, "launch.mem_gb"),
+        ({"fruitless_starts": 0}, "launch.fruitless_starts"),
         ({"time": "soon"}, "launch.time"),
         ({"time": "3"}, "give 4 minutes or more"),
         ({"time": "10", "signal_delay_s": 600}, "give 12 minutes or more"),
@@ -58,3 +59,18 @@ def test_there_is_one_rank_per_gpu_unless_told_otherwise(given, ranks):
 def test_a_request_that_makes_no_sense_is_refused(given, named):
     with pytest.raises(InputError, match=named):
         ClusterConfig(**given)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("launch:\n  time: 24:00:00\n", "launch.time must stand in quotes"),
+        ("nodes: 2\n", "expected a section `launch:`"),
+        ("launch: {nodes: 2}\nmethod: {}\n", "no `method:`"),
+        ("launch: [", "is not YAML"),
+    ],
+)
+def test_a_cluster_file_that_would_be_misread_is_refused(tmp_path, text, told):
+    (tmp_path / "site.yaml").write_text(text)
+    with pytest.raises(InputError, match=told):
+        read_cluster(tmp_path / "site.yaml")
