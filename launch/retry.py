@@ -21,11 +21,12 @@ from pathlib import Path
 STARTS, GAVE_UP, CANCELLED, FINAL = "starts.jsonl", "gave-up", "cancelled", "final-status"
 """Files of a job's folder: its starts, why it gave up, that its user cancelled it, and a status not to be mended."""
 
-FINAL_STATUSES = (2, 3)
-"""Of a rank: wrong input, and saved but not requeued. srun may tell the status of another rank, killed with it."""
+FINAL_STATUSES = (2, 3, 130, 143)
+"""Of a rank that another start does not mend, or must not: wrong input, saved but not requeued, told to stop."""
 
-_NEVER = frozenset({0, 2, 3, 130, 143})
-"""Statuses that another start does not mend, or must not: done, wrong input, saved but not requeued, told to stop."""
+_NEVER = frozenset({0, 2, 3, 130})
+"""The same of srun, which tells the largest status of all ranks. There 143 may come from a rank that srun itself has
+ended after another had failed; one that was told to stop leaves its own word in `FINAL`."""
 
 
 def progress(folder: Path) -> int:

@@ -147,13 +147,18 @@ def scripts(stages: Sequence[Stage], after: Sequence[str]) -> list[str]:
     return texts
 
 
-def check_chain(stages: Sequence[Stage], *, local: bool) -> list[Expected]:
+def check_chain(stages: Sequence[Stage], *, local: bool, waited: Sequence[Path] = ()) -> list[Expected]:
     """Look at all that a chain needs, before any of it is queued.
+
+    Args:
+        stages: in their order.
+        local: whether they run on this machine.
+        waited: folders whose jobs the chain waits for: shards that may not be there yet.
 
     Raises:
         InputError: at the first thing that is not as it must be, in one paragraph.
     """
-    expected, built = [], []
+    expected, built = [], list(waited)
     for stage in stages:
         if not local:
             check_partition(stage.cluster.partition)

@@ -99,7 +99,8 @@ def main(arguments: list[str]) -> int:
         return 0
     from data_process.errors import RunError
 
-    expected = check_chain(stages, local=first.local)
+    waited = [Path(text) for text in first.after if not text.isdecimal()]
+    expected = check_chain(stages, local=first.local, waited=waited)
     for stage, seen in zip(stages, expected, strict=True):
         queued = queue_stage(stage, seen, after, local=first.local)
         number = str(queued[0].job_id).split("_")[0]

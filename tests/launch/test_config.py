@@ -71,6 +71,15 @@ def test_a_wrong_key_in_a_recipe_is_refused_by_its_full_name(tmp_path):
         load_run(path)
 
 
+def test_a_run_of_before_keeps_its_settings_of_the_cluster(tmp_path):
+    """They stood under `cluster:`."""
+    old = yaml.safe_load(load_run(IIC, ["--launch.nodes=3", "--optim.lr=0.003"]).text)
+    old["cluster"] = old.pop("launch")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(old))
+    config = load_run(tmp_path / "config.yaml", ["--launch.partition=gpu"]).config
+    assert (config.launch.nodes, config.launch.partition, config.optim.lr) == (3, "gpu", 0.003)
+
+
 def test_a_missing_recipe_is_named():
     with pytest.raises(InputError, match=r"no recipe nowhere\.yaml"):
         load_run(Path("nowhere.yaml"))

@@ -91,7 +91,7 @@ def test_a_cancelled_job_does_not_begin_again(run):
     assert "cancelled" in begin(run)
 
 
-@pytest.mark.parametrize("status", [1, 137, 139])
+@pytest.mark.parametrize("status", [1, 137, 139, 143])
 def test_a_failed_job_that_gets_on_is_put_back(run, slurm, status):
     words = slurm("RUNNING")
     begin(run)
@@ -99,7 +99,7 @@ def test_a_failed_job_that_gets_on_is_put_back(run, slurm, status):
     assert words.read_text() == "requeue 7\n"
 
 
-@pytest.mark.parametrize("status", [0, 2, 3, 130, 143])
+@pytest.mark.parametrize("status", [0, 2, 3, 130])
 def test_what_no_other_start_mends_is_left(run, slurm, status):
     words = slurm("RUNNING")
     begin(run)

@@ -13,7 +13,7 @@ import pytest
 
 from engine.log import read_log
 from launch.watch import wait_for_end
-from tests.launch.runs import LIMIT_S, ROOT, environment, pretrain_words
+from tests.launch.runs import LIMIT_S, ROOT, TORCHRUN, complete, environment, pretrain_words
 from tests.sample_videos import small_dataset
 
 SANDBOX = Path(__file__).with_name("slurm_sandbox.sh")
@@ -29,10 +29,10 @@ class Cluster:
     netns: bool
     jobs: list = field(default_factory=list)
 
-    def run(self, *words, check=True):
+    def run(self, *words, check=True, limit_s=LIMIT_S):
         """A command on the login node."""
         ran = subprocess.run(
-            [str(word) for word in words], cwd=ROOT, env=self.environ, capture_output=True, text=True, timeout=LIMIT_S
+            [str(word) for word in words], cwd=ROOT, env=self.environ, capture_output=True, text=True, timeout=limit_s
         )
         assert ran.returncode == 0 or not check, f"{words} ended with {ran.returncode}:\n{ran.stdout}{ran.stderr}"
         return ran
@@ -51,6 +51,10 @@ class Cluster:
             [SANDBOX, "exec", node, "--dir", self.folder, "--", "env", *more, *map(str, words)],
             cwd=ROOT, env=self.environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
+
+    def on(self, node, *words):
+        """A command on a node, to its end."""
+        self.run(SANDBOX, "exec", node, "--dir", self.folder, "--", *words)
 
     def submit(self, run, shards, *words):
         """Submit a small pretraining on two nodes: the job."""
@@ -143,3 +147,11 @@ def shards(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shards")
     small_dataset(folder, videos=24)
     return folder
+
+
+@pytest.fixture(scope="session")
+def unbroken(shards, tmp_path_factory):
+    """Run folder of two ranks on this machine that nobody interrupted."""
+    run = tmp_path_factory.mktemp("unbroken")
+    complete(run_words(run, shards), under=TORCHRUN)
+    return run

@@ -6,18 +6,10 @@ from pathlib import Path
 import pytest
 
 from engine.checkpoint import latest_checkpoint
-from tests.launch.runs import LIMIT_S, ROOT, TORCHRUN, assert_same_run, complete, heartbeat
+from tests.launch.runs import LIMIT_S, ROOT, assert_same_run, heartbeat
 from tests.slurm.conftest import STEPS, run_words, until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
-
-
-@pytest.fixture(scope="session")
-def unbroken(shards, tmp_path_factory):
-    """Run folder of two ranks on this machine that nobody interrupted."""
-    run = tmp_path_factory.mktemp("unbroken")
-    complete(run_words(run, shards), under=TORCHRUN)
-    return run
 
 
 def test_a_job_told_by_usr2_is_requeued_and_ends_as_if_unbroken(cluster, shards, unbroken, tmp_path):

@@ -1,0 +1,72 @@
+import json
+import os
+
+import pytest
+
+from engine.checkpoint import latest_checkpoint
+from launch.retry import GAVE_UP, read_starts
+from tests.launch.runs import assert_same_run, heartbeat
+from tests.slurm.conftest import STEPS, until
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+
+
+def kill_rank(cluster, run, rank):
+    (path,) = run.glob(f"alive/*/rank-{rank:04d}")
+    beat = json.loads(path.read_text())
+    if cluster.netns:
+        cluster.on(beat["host"], "kill", "-9", beat["pid"])
+    else:
+        os.kill(beat["pid"], 9)
+
+
+def test_a_killed_rank_and_a_requeue_from_outside_leave_no_trace(cluster, shards, unbroken, tmp_path):
+    job = cluster.submit(tmp_path, shards, "--train.save_every=20")
+    job.reach(25)
+    kill_rank(cluster, tmp_path, 1)
+    until(lambda: len(read_starts(tmp_path / "slurm" / job.job_id)) == 2, "the second start")
+    saved = read_starts(tmp_path / "slurm" / job.job_id)[1]["progress"]
+    assert saved >= 20
+    assert "the ranks ended with status 137; the job is back in the queue" in job.messages()
+    until(lambda: f"going on from step {saved} " in job.messages(), "the resumption")
+    job.reach(saved + 20)
+    cluster.run("scontrol", "requeue", job.job_id)
+    until(lambda: len(read_starts(tmp_path / "slurm" / job.job_id)) == 3, "the third start")
+    assert job.end() == "COMPLETED"
+    assert_same_run(tmp_path, unbroken, steps=STEPS)
+
+
+def test_starts_without_progress_end_the_job_with_the_reason(cluster, shards, tmp_path):
+    job = cluster.submit(tmp_path, shards, "--optim.lr=1e30", "--fruitless-starts", 2)
+    assert job.end() == "FAILED"
+    assert len(read_starts(tmp_path / "slurm" / job.job_id)) == 2
+    reason = (tmp_path / "slurm" / job.job_id / GAVE_UP).read_text().strip()
+    assert reason.startswith("2 starts of this job")
+    shown = cluster.intravid("jobs", tmp_path).stdout
+    assert reason in shown
+    assert f"job {job.job_id}  pretrain  FAILED, 2 starts" in shown
+    assert "the loss became infinite or NaN" in job.messages()
+
+
+def test_ranks_under_torchrun_are_saved_and_requeued_like_others(cluster, shards, unbroken, tmp_path):
+    job = cluster.submit(tmp_path, shards, "--launcher", "torchrun")
+    job.reach(5)
+    job.signal("USR2")
+    until(lambda: heartbeat(tmp_path)["state"] == "requeue", "the requeue")
+    stopped_at = heartbeat(tmp_path)["step"]
+    assert latest_checkpoint(tmp_path).name == f"step-{stopped_at:09d}.pt"
+    assert job.end() == "COMPLETED"
+    assert f"going on from step {stopped_at} " in job.messages()
+    assert_same_run(tmp_path, unbroken, steps=STEPS)
+
+
+def test_a_cancelled_chain_ends_and_nothing_starts_again(cluster, shards, tmp_path):
+    job = cluster.submit(tmp_path, shards, "--then", "knn", tmp_path)
+    job.reach(5)
+    said = cluster.intravid("cancel", tmp_path).stdout
+    assert [line.split()[1].rstrip(":") for line in said.splitlines()] == [str(int(job.job_id) + 1), job.job_id]
+    assert job.end() == "CANCELLED"
+    shown = cluster.intravid("jobs", tmp_path, "--lines", 3).stdout
+    assert f"job {job.job_id}  pretrain  CANCELLED" in shown
+    assert f"job {int(job.job_id) + 1}  knn       CANCELLED" in shown
+    assert len(read_starts(tmp_path / "slurm" / job.job_id)) == 1
