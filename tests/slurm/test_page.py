@@ -57,8 +57,8 @@ def test_every_command_about_clusters_does_what_it_says(cluster, login_node):
     assert (folder / "runs" / "k400" / "eval-knn.json").is_file()
     jobs = [line.split() for line in said.splitlines() if line.startswith("job ") and "submitted" in line]
     final = {key: (command, state.strip(",")) for _, key, command, state, *_ in jobs}
-    assert sorted(command for command, state in final.values() if state == "COMPLETED") == ["build"] * 4 + [
-        "knn", "pretrain", "pretrain",
-    ]  # fmt: skip
+    assert final == {key: (command, "COMPLETED") for key, (command, _) in final.items()}
+    assert sorted(command for command, _ in final.values()) == ["build"] * 4 + ["knn", "pretrain", "pretrain", "report"]
+    assert (folder / "runs" / "k400" / "report.html").is_file()
     assert ": cancelled" in said
     assert not list((folder / "runs" / "other").glob("checkpoints/*.pt"))
