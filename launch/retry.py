@@ -70,6 +70,9 @@ def begin(logs: Path, *, limit: int, environ: Mapping[str, str]) -> str:
     job = logs / job_key(environ)
     if (job / CANCELLED).exists():
         return "the job was cancelled by `intravid cancel` and is not started again"
+    if not logs.is_dir():
+        return f"{logs} is not there on this machine; take a run folder on storage that all machines share"
+    job.mkdir(exist_ok=True)  # SLURM may be faster than the submission
     now = progress(logs.parent)
     if reason := _exhausted(job, now, limit):
         return reason

@@ -155,3 +155,31 @@ def test_leaving_at_once_runs_nothing_more():
     code = "import atexit, launch.requeue as r; atexit.register(print, 'late'); print('early'); r._leave_at_once()"
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (ran.returncode, ran.stdout) == (0, "early\n")
+
+
+SHIELDED = """\
+import os, signal, subprocess, sys
+from launch.requeue import requeue_when_told
+
+def handler(number, frame):
+    print("requeued", flush=True)
+    sys.exit(-1)
+
+signal.signal(signal.SIGUSR2, handler)
+requeue_when_told()
+child = "import os, signal, sys; os.kill(os.getpid(), signal.SIGUSR2); print('alive', flush=True); sys.stdin.read()"
+with subprocess.Popen([sys.executable, "-c", child], stdin=subprocess.PIPE):
+    sys.stdin.read()
+"""
+
+
+def test_usr2_requeues_a_command_of_no_own_word_and_spares_its_children():
+    """A build's ffmpeg would die of it, and the video would be taken for damaged."""
+    job = subprocess.Popen(
+        [sys.executable, "-c", SHIELDED], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert job.stdout.readline() == "alive\n"
+    job.send_signal(signal.SIGUSR2)
+    said, _ = job.communicate(timeout=60)
+    assert said == "requeued\n"
+    assert job.returncode == 255

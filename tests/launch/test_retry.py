@@ -79,11 +79,14 @@ def test_any_progress_begins_the_count_anew(run):
 
 
 def test_another_job_of_the_same_run_counts_its_own_starts(run):
-    (run / "slurm" / "8_2").mkdir()
     assert begin(run, limit=1) == ""
     assert begin(run, limit=1) != ""
     array = {"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "8", "SLURM_ARRAY_TASK_ID": "2"}
     assert begin(run, limit=1, environ=array) == ""
+
+
+def test_a_machine_without_the_run_folder_says_so(tmp_path):
+    assert "is not there on this machine" in retry.begin(tmp_path / "run" / "slurm", limit=3, environ=JOB)
 
 
 def test_a_cancelled_job_does_not_begin_again(run):

@@ -18,6 +18,8 @@ from tests.sample_videos import small_dataset
 
 SANDBOX = Path(__file__).with_name("slurm_sandbox.sh")
 STEPS = 200
+LONG = os.environ.get("INTRAVID_SLURM_LONG") == "1"
+"""Whether the tests that wait for minutes run too: for SLURM's own clocks, and for a machine that is lost."""
 
 
 @dataclass
@@ -119,7 +121,8 @@ def cluster():
         pytest.skip("the tests themselves run inside a SLURM job")
     folder = Path(tempfile.mkdtemp(prefix="intravid-slurm-"))  # unix sockets want a short path
     install = [] if os.environ.get("INTRAVID_SLURM_INSTALL") == "1" else ["--no-install"]
-    command = [str(SANDBOX), "up", "--nodes", "2", "--kill-wait", "3", "--dir", str(folder), *install]
+    size = ["--nodes", "3", "--node-timeout", "15"] if LONG else ["--nodes", "2"]
+    command = [str(SANDBOX), "up", *size, "--kill-wait", "3", "--dir", str(folder), *install]
     up = subprocess.run(command, capture_output=True, text=True, timeout=400)
     if up.returncode != 0:
         shutil.rmtree(folder, ignore_errors=True)
