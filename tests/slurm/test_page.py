@@ -7,9 +7,14 @@ from engine.log import read_log
 from launch.cli import main
 from tests.launch.runs import ROOT
 from tests.sample_videos import write_video
+from tests.slurm.conftest import LONG
 from tests.test_docs import commands, put_programs
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.slow,
+    pytest.mark.skipif(not LONG, reason="takes minutes; INTRAVID_SLURM_LONG=1 runs it"),
+]
 
 PAGE_S = 400
 

@@ -6,7 +6,7 @@ import pytest
 from engine.checkpoint import latest_checkpoint
 from launch.retry import GAVE_UP, read_starts
 from tests.launch.runs import assert_same_run, heartbeat
-from tests.slurm.conftest import STEPS, until
+from tests.slurm.conftest import LONG, STEPS, until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -48,6 +48,7 @@ def test_starts_without_progress_end_the_job_with_the_reason(cluster, shards, tm
     assert "the loss became infinite or NaN" in job.messages()
 
 
+@pytest.mark.skipif(not LONG, reason="takes most of a minute; INTRAVID_SLURM_LONG=1 runs it")
 def test_ranks_under_torchrun_are_saved_and_requeued_like_others(cluster, shards, unbroken, tmp_path):
     job = cluster.submit(tmp_path, shards, "--launcher", "torchrun")
     job.reach(5)
