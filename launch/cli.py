@@ -21,6 +21,7 @@ COMMANDS = {
     "retrieve": "video retrieval with a trained backbone",
     "knn": "k-nearest-neighbour classification with a trained backbone",
     "linear": "linear probe of a trained backbone",
+    "test": "accuracy of a trained classifier, several clips a video",
     "report": "one HTML page about runs: curves, tables, what the network sees",
     "import": "weights of other programs to a file of ours, with a report",
     "export": "the backbone of a run as safetensors with a card",

@@ -11,7 +11,14 @@ from launch.report.recipes import differences, nearest_published
 from launch.report.runs import RunFolder
 from launch.results import Results
 
-_NAMES = {"knn": "kNN", "linear": "linear probe"}
+_NAMES = {
+    "knn": "kNN",
+    "linear": "linear probe",
+    "top1": "test, top 1",
+    "top5": "test, top 5",
+    "class_mean": "test, mean of classes",
+}
+_BY_CHANCE = ("knn", "linear", "retrieve@1", "top1", "class_mean")
 _MOST_OPEN = 8
 
 
@@ -94,7 +101,7 @@ def _table(run: RunFolder, group: Mapping[str, Results]) -> Element:
     if both:
         rows.append(row("one frame, random network", both))
     if one.classes > 1:
-        single = {name: 100.0 / one.classes for name in measures if name in ("knn", "linear", "retrieve@1")}
+        single = {name: 100.0 / one.classes for name in measures if name in _BY_CHANCE}
         rows.append(row(f"chance, {one.classes} classes of one size", single))
     if published and figures:
         rows.append(row(["published: ", node("code", published.recipe)], figures))
