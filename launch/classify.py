@@ -160,9 +160,9 @@ def score_videos(
 def named_counts(counts: Tensor, classes: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
     """Counts (K, K) as class to class it was taken for to videos, without the zeros."""
     return {
-        classes[row]: {classes[column]: int(counts[row, column]) for column in counts[row].nonzero()[:, 0].tolist()}
-        for row in range(len(counts))
-        if counts[row].any()
+        name: {other: int(count) for other, count in zip(classes, row, strict=True) if count}
+        for name, row in zip(classes, counts.tolist(), strict=True)
+        if any(row)
     }
 
 
