@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element
 
+from launch.report.confusion import of_test
 from launch.report.markup import Content, node, table
 from launch.report.published import Published
 from launch.report.recipes import differences, nearest_published
@@ -59,6 +60,8 @@ def _of_run(run: RunFolder) -> list[Element]:
         if found is not None:
             groups.setdefault((found.weights, found.data, found.query), {})[measure] = found
     made = [_table(run, group) for group in groups.values()]
+    tested = run.latest("top1")
+    made += of_test(tested) if tested is not None and tested.confusion else []
     if not groups:
         hint = f"intravid retrieve {run.path} && intravid knn {run.path} --controls && intravid linear {run.path}"
         made.append(node("p", "Nothing was measured yet: ", node("code", hint), class_="note"))

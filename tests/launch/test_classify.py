@@ -74,6 +74,7 @@ def test_the_report_finds_the_test(run):
     page = run / "test.html"
     assert cli.main(["report", str(run), "-o", str(page), "--no-network"]) == 0
     assert "test, top 1" in page.read_text()
+    assert "Confusion of the test" in page.read_text()
 
 
 def test_classes_are_matched_by_name_not_by_number(tmp_path, shards):
