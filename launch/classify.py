@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,10 +21,10 @@ from engine.features import EvalConfig
 from engine.world import World, join, leave
 from launch.config import LoadedRun, load_run
 from launch.env import check_network, rank_variables
-from launch.evaluate import evaluation_clips, print_table
+from launch.evaluate import CONTROL_PLACES, evaluation_clips, print_table
 from launch.lists import refuse_empty, refuse_overlap
 from launch.pretrain import CLASSES_FILE
-from launch.results import Results
+from launch.results import ONE_FRAME, Results
 from launch.shared_cores import share_cores
 from models.method import Classifier, DatasetFacts
 from pipelines.evaluation import evaluation_batches
@@ -131,6 +132,7 @@ def score_videos(
     *,
     pipeline: PipelineConfig | None = None,
     world: World | None = None,
+    frozen_frame: float | None = None,
 ) -> Tensor:
     """Scores (N, K) float32 of a split's videos in their order, the same on every rank.
 
@@ -140,21 +142,36 @@ def score_videos(
         config: clips, and what is averaged over them.
         pipeline: how clips become tensors.
         world: ranks that share the work.
+        frozen_frame: place in [0, 1] of the one frame that all clips repeat; None for real clips.
     """
     world, pipeline = world or World(), pipeline or PipelineConfig()
     network, sharing = network.to(world.device), share_cores(world)
     mine = evaluation_slice(len(videos), rank=world.rank, world_size=world.world_size)
     batches = evaluation_batches(
         videos,
-        evaluation_clips(config),
+        evaluation_clips(config, frozen_frame=frozen_frame),
         config=pipeline,
         indices=mine,
         batch_size=config.batch_size,
         local_ranks=sharing,
         device=world.device,
     )
-    label = f"scores, {videos.split}"
+    label = f"scores, {videos.split}" if frozen_frame is None else f"one frame at {frozen_frame:.0%}"
     return video_scores(network, batches, average=config.average, world=world, label=label, total=len(mine))
+
+
+def one_frame_test(
+    network: Classifier, videos: VideoSet, labels: Tensor, config: EvalConfig, **given: Any
+) -> dict[str, float]:
+    """Accuracies where a clip repeats one frame, as `launch.evaluate.one_frame_control` averages them; `given` as in
+    `score_videos`.
+    """
+    single = replace(config, num_clips=1)
+    told = [
+        accuracies(score_videos(network, videos, single, frozen_frame=place, **given), labels)
+        for place in CONTROL_PLACES
+    ]
+    return {name: sum(one[name] for one in told) / len(told) for name in told[0]}
 
 
 def named_counts(counts: Tensor, classes: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
@@ -166,12 +183,13 @@ def named_counts(counts: Tensor, classes: Sequence[str]) -> Mapping[str, Mapping
     }
 
 
-def run_test(path: Path, overrides: Sequence[str], *, averaged: bool = False) -> int:
+def run_test(path: Path, overrides: Sequence[str], *, one_frame: bool = False, averaged: bool = False) -> int:
     """What `intravid test` does: judge, print a table, write ``eval-test.json`` into the run folder.
 
     Args:
         path: run folder or checkpoint.
         overrides: of its settings.
+        one_frame: add the one-frame control.
         averaged: the moving average of the run's weights.
     """
     judged = open_classifier(path, overrides, averaged=averaged)
@@ -182,10 +200,13 @@ def run_test(path: Path, overrides: Sequence[str], *, averaged: bool = False) ->
     videos = world.finish_together(lambda: settings.data.open(config.query))
     labels = labels_by_name(videos, judged.classes)
     _refuse_trained_on(videos, judged.folder)
-    scores = score_videos(judged.network, videos, config, pipeline=settings.pipeline, world=world)
+    given = {"pipeline": settings.pipeline, "world": world}
+    scores = score_videos(judged.network, videos, config, **given)
+    rows = {f"{path.name or path} ({judged.origin})": accuracies(scores, labels)}
+    if one_frame:
+        rows[ONE_FRAME] = one_frame_test(judged.network, videos, labels, config, **given)
     leave()  # as in run_measures
     if world.is_main:
-        rows = {f"{path.name or path} ({judged.origin})": accuracies(scores, labels)}
         results = Results(
             weights=judged.origin,
             data=videos.name,

@@ -33,7 +33,7 @@ from pipelines.loader import PipelineConfig
 from pipelines.order import evaluation_slice
 
 MEASURES = ("retrieve", "knn", "linear")
-_CONTROL_PLACES = tuple((place + 0.5) / 6 for place in range(6))
+CONTROL_PLACES = tuple((place + 0.5) / 6 for place in range(6))
 """Six places in a video for the one-frame control; a single one scatters by several points."""
 
 
@@ -196,7 +196,7 @@ def one_frame_control(
             backbone, videos, single, measures=measures, pipeline=pipeline, world=world, frozen_frame=place,
             name=f"one frame at {place:.0%}",
         )
-        for place in _CONTROL_PLACES
+        for place in CONTROL_PLACES
     ]  # fmt: skip
     return {name: sum(run[name] for run in runs) / len(runs) for name in runs[0]}
 

@@ -31,9 +31,10 @@ def main(arguments: list[str]) -> int:
         default="trained",
         help="as trained (default), or the run's moving average (train.ema)",
     )
+    parser.add_argument("--controls", action="store_true", help="add a row for one repeated frame, six clips a video")
     given, overrides = parser.parse_known_args(arguments)
     from launch.classify import run_test
     from launch.pretrain import set_up_logging
 
     set_up_logging()
-    return run_test(given.run, overrides, averaged=given.weights == "ema")
+    return run_test(given.run, overrides, one_frame=given.controls, averaged=given.weights == "ema")

@@ -77,6 +77,19 @@ def test_the_report_finds_the_test(run):
     assert "Confusion of the test" in page.read_text()
 
 
+def test_the_control_judges_single_frames_of_six_places_apart(run, shards):
+    assert cli.main(["test", str(run), "--controls"]) == 0
+    found = read_results(run)["test"]
+    judged, videos = open_classifier(run), ShardSet(shards, split="test")
+    single, right = replace(judged.config, num_clips=1), []
+    for place in (1 / 12, 3 / 12, 5 / 12, 7 / 12, 9 / 12, 11 / 12):
+        scores = score_videos(judged.network, videos, single, frozen_frame=place)
+        right.append(float((scores.argmax(1) == torch.from_numpy(videos.labels)).double().mean()))
+    assert found.one_frame["top1"] == pytest.approx(100 * sum(right) / 6)
+    assert cli.main(["test", str(run)]) == 0
+    assert read_results(run)["test"].one_frame == {}
+
+
 def test_classes_are_matched_by_name_not_by_number(tmp_path, shards):
     turned = small_dataset(tmp_path / "turned", classes=("b", "a"), videos=9)
     videos, own = ShardSet(turned, split="test"), ShardSet(shards, split="test")
