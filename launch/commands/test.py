@@ -7,9 +7,10 @@ from pathlib import Path
 
 EXAMPLE = """\
 example:
-  intravid test runs/supervised                                   # 10 clips, centre crop, mean of logits (IIC)
-  intravid test runs/supervised --eval.crops 3 --eval.average probabilities
-  intravid test runs/supervised/checkpoints/best --eval.sampling joined      # CSTP: as many clips as cover a video
+  intravid test runs/supervised                                   # IIC: 10 clips, centre crop, mean of logits
+  intravid test runs/supervised --eval.crops 3 --eval.average probabilities --controls
+  intravid test runs/supervised/checkpoints/best --eval.sampling capped --eval.stride 2 \\
+      --eval.average probabilities                                # DualVar
 """
 
 
