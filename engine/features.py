@@ -40,8 +40,8 @@ class EvalConfig:
         num_frames: frames a clip.
         stride: video frames from one to the next.
         size: height and width of a clip, pixels.
-        resize: (height, width) that frames are thought to be resized to before the centre crop; null for the largest
-            centred square.
+        resize: (height, width) that frames are thought to be resized to before the centre crop, or their shorter side
+            (VTDL, CSTP); null for the largest centred square.
         mean: subtracted from clips in [0, 1], per channel; null for what the weights were trained with.
         std: divided by, likewise.
         drop_last_frame: leave out the last frame, as IIC does because flow has one frame less.
@@ -64,7 +64,7 @@ class EvalConfig:
     num_frames: int = 16
     stride: int = 1
     size: int = 112
-    resize: tuple[int, int] | None = (128, 171)
+    resize: tuple[int, int] | int | None = (128, 171)
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
     drop_last_frame: bool = False

@@ -37,7 +37,7 @@ def run(shards, tmp_path_factory):
 @pytest.mark.parametrize("average", ["logits", "probabilities"])
 @pytest.mark.parametrize("crops", [1, 3])
 def test_a_trained_classifier_is_judged_clip_by_clip_and_crop_by_crop(run, shards, capsys, average, crops):
-    words = [str(run), f"--eval.average={average}", f"--eval.crops={crops}", "--eval.resize=[20,28]"]
+    words = [str(run), f"--eval.average={average}", f"--eval.crops={crops}", "--eval.resize=20"]
     assert cli.main(["test", *words]) == 0
     results = read_results(run)["test"]
     judged, videos = open_classifier(run, words[1:]), ShardSet(shards, split="test")
