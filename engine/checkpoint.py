@@ -253,16 +253,27 @@ def backbone_weights(state: RunState, *, averaged: bool = False) -> dict[str, Te
         averaged: take the moving averages (`train.ema`) where there are such of a weight.
 
     Raises:
-        InputError: where averages are asked for and the run has kept none.
+        InputError: where averages are asked for and the run has kept none, or the state holds no backbone.
     """
+    prefix = "backbone."
+    weights = method_weights(state, averaged=averaged)
+    found = {name[len(prefix) :]: value for name, value in weights.items() if name.startswith(prefix)}
+    if not found:
+        raise InputError(
+            f"the checkpoint of step {state.step} holds no backbone: none of its {len(weights)} entries begins with "
+            f"{prefix!r}; give the checkpoint of a run of `intravid pretrain`"
+        )
+    return found
+
+
+def method_weights(state: RunState, *, averaged: bool = False) -> dict[str, Tensor]:
+    """A method's whole state, with the moving averages in place of the weights where asked; see `backbone_weights`."""
     if averaged and not state.ema:
         raise InputError(
             f"the checkpoint of step {state.step} holds no moving average of the weights; train with train.ema 0.999, "
             "or leave --weights ema out"
         )
-    weights = {**state.method, **state.ema} if averaged else state.method
-    prefix = "backbone."
-    return {name[len(prefix) :]: value for name, value in weights.items() if name.startswith(prefix)}
+    return {**state.method, **state.ema} if averaged else dict(state.method)
 
 
 def _newest_that_loads(folder: Path) -> RunState | None:

@@ -5,13 +5,13 @@ N videos, D features.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from data_process.errors import InputError
@@ -22,10 +22,12 @@ from models.views import residual
 from pipelines.batch import ViewBatch
 from pipelines.evaluation import Crops, Sampling
 
+Average = Literal["logits", "probabilities"]
+
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """What retrieve, knn and linear see and compare; the defaults are IIC's retrieval protocol.
+    """What retrieve, knn, linear, test and extract see and compare; the defaults are IIC's retrieval protocol.
 
     Attributes:
         gallery: split that is searched, and trained on by the linear probe.
@@ -38,13 +40,14 @@ class EvalConfig:
         num_frames: frames a clip.
         stride: video frames from one to the next.
         size: height and width of a clip, pixels.
-        resize: (height, width) that frames are thought to be resized to before the centre crop; null for the largest
-            centred square.
+        resize: (height, width) that frames are thought to be resized to before the centre crop, or their shorter side
+            (VTDL, CSTP); null for the largest centred square.
         mean: subtracted from clips in [0, 1], per channel; null for what the weights were trained with.
         std: divided by, likewise.
         drop_last_frame: leave out the last frame, as IIC does because flow has one frame less.
         modality: rgb, or residual (scaled to [0, 1], as in pretraining).
         feature: pooled (global average), or conv (max pool 1x2x2 of the feature map, flattened: 9,216 numbers for R3D).
+        average: what `test` averages over a video's clips: logits (IIC, CSTP), or probabilities (VTDL, DualVar).
         centre: subtract the gallery's mean before cosines are taken.
         batch_size: videos side by side, or windows.
         neighbours: k of the kNN classifier.
@@ -61,12 +64,13 @@ class EvalConfig:
     num_frames: int = 16
     stride: int = 1
     size: int = 112
-    resize: tuple[int, int] | None = (128, 171)
+    resize: tuple[int, int] | int | None = (128, 171)
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
     drop_last_frame: bool = False
     modality: Literal["rgb", "residual"] = "rgb"
     feature: Literal["pooled", "conv"] = "conv"
+    average: Average = "logits"
     centre: bool = False
     batch_size: int = 8
     neighbours: int = 10
@@ -121,7 +125,6 @@ def as_vector(maps: Tensor, config: EvalConfig) -> Tensor:
     return functional.max_pool3d(maps, window).flatten(1)
 
 
-@torch.no_grad()
 def extract_features(
     backbone: Backbone,
     batches: Iterable[ViewBatch],
@@ -143,25 +146,58 @@ def extract_features(
         total: videos of this rank.
         on_clips: called with the indices (B,) and the feature maps of every batch of clips, for what else is wanted.
     """
-    was_training = backbone.training
-    backbone.eval()
+
+    def features(index: Tensor, clips: Tensor) -> Tensor:
+        maps = feature_map(backbone, clips, config)
+        on_clips(index, maps)
+        return as_vector(maps, config)
+
+    return video_means(backbone, batches, features, world=world, label=label, total=total)
+
+
+def video_means(
+    module: nn.Module,
+    batches: Iterable[ViewBatch],
+    rows_of: Callable[[Tensor, Tensor], Tensor],
+    *,
+    world: World,
+    label: str,
+    total: int,
+) -> Tensor:
+    """Rows (N, D) of all ranks' videos in rank order, the means over a video's clips, float32 on the CPU.
+
+    Args:
+        module: what computes them, set to eval mode here; its mode is restored.
+        batches: of this rank, views are clips; rows of the same index follow each other and are averaged.
+        rows_of: from indices (B,) and clips (B, C, T, H, W) to rows (B, D).
+        world: ranks whose parts follow each other.
+        label: of the progress display, which only rank 0 shows.
+        total: videos of this rank.
+    """
     videos = _Means()
-    try:
-        with show_progress(label, total, unit="videos") if world.is_main else nullcontext() as progress:
-            for batch in batches:
-                features = []
-                for clips in batch.clips:
-                    maps = feature_map(backbone, clips, config)
-                    on_clips(batch.index, maps)
-                    features.append(as_vector(maps, config).float())
-                new = videos.add(batch.index.tolist(), torch.stack(features).mean(dim=0).cpu())
-                if progress:
-                    progress.advance(new)
-    finally:
-        backbone.train(was_training)
+    with show_progress(label, total, unit="videos") if world.is_main else nullcontext() as progress:
+        for index, rows in clip_rows(module, batches, rows_of):
+            new = videos.add(index.tolist(), rows.mean(dim=0).cpu())
+            if progress:
+                progress.advance(new)
     mine = videos.values()
     dims = max(world.gather(mine.shape[1]))
     return world.concatenate(mine if len(mine) else torch.empty(0, dims))
+
+
+def clip_rows(
+    module: nn.Module, batches: Iterable[ViewBatch], rows_of: Callable[[Tensor, Tensor], Tensor]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """For every batch its indices (B,) and the rows of its V views, (V, B, D) float32; see `video_means`."""
+    was_training = module.training
+    module.eval()
+    try:
+        for batch in batches:
+            with torch.no_grad():
+                rows = torch.stack([rows_of(batch.index, clips).float() for clips in batch.clips])
+            yield batch.index, rows
+    finally:
+        module.train(was_training)
 
 
 class _Means:

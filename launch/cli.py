@@ -21,6 +21,8 @@ COMMANDS = {
     "retrieve": "video retrieval with a trained backbone",
     "knn": "k-nearest-neighbour classification with a trained backbone",
     "linear": "linear probe of a trained backbone",
+    "test": "accuracy of a trained classifier, several clips a video",
+    "extract": "features of videos and clips as arrays",
     "report": "one HTML page about runs: curves, tables, what the network sees",
     "import": "weights of other programs to a file of ours, with a report",
     "export": "the backbone of a run as safetensors with a card",

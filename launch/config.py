@@ -42,7 +42,7 @@ class RunConfig:
         schedule: its learning rate.
         precision: number formats.
         dist: process group.
-        eval: clips and measures of retrieve, knn and linear.
+        eval: clips and measures of retrieve, knn, linear, test and extract.
         launch: what `intravid submit` asks of SLURM.
     """
 

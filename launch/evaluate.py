@@ -20,6 +20,7 @@ from engine.retrieval import topk_hits
 from engine.world import World, join, leave
 from launch.config import LoadedRun, load_run
 from launch.env import check_network, rank_variables
+from launch.lists import refuse_empty, refuse_overlap
 from launch.results import ONE_FRAME, RANDOM, Results
 from launch.shared_cores import share_cores
 from models.backbone import Backbone
@@ -32,7 +33,7 @@ from pipelines.loader import PipelineConfig
 from pipelines.order import evaluation_slice
 
 MEASURES = ("retrieve", "knn", "linear")
-_CONTROL_PLACES = tuple((place + 0.5) / 6 for place in range(6))
+CONTROL_PLACES = tuple((place + 0.5) / 6 for place in range(6))
 """Six places in a video for the one-frame control; a single one scatters by several points."""
 
 
@@ -140,8 +141,10 @@ def evaluate(
         name: of the progress display.
 
     Raises:
-        InputError: for splits without labels, or a query class that the gallery does not have.
+        InputError: for splits without videos or labels, or a query class that the gallery does not have.
     """
+    for one in videos:
+        refuse_empty(one)
     world, pipeline = world or World(), pipeline or PipelineConfig()
     backbone, sharing = backbone.to(world.device), share_cores(world)
     gallery, query = (
@@ -193,7 +196,7 @@ def one_frame_control(
             backbone, videos, single, measures=measures, pipeline=pipeline, world=world, frozen_frame=place,
             name=f"one frame at {place:.0%}",
         )
-        for place in _CONTROL_PLACES
+        for place in CONTROL_PLACES
     ]  # fmt: skip
     return {name: sum(run[name] for run in runs) / len(runs) for name in runs[0]}
 
@@ -299,6 +302,7 @@ def run_measures(
     check_network(os.environ)
     world = join(config.dist)
     videos = world.finish_together(lambda: (config.data.open(judged.gallery), config.data.open(judged.query)))
+    refuse_overlap(videos[1], videos[0], "gallery")
     given = {"measures": measures, "pipeline": config.pipeline, "world": world}
     rows = {f"{path.name or path} ({subject.origin})": evaluate(subject.backbone, videos, judged, **given)}
     if one_frame:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,9 @@ from launch.shared_cores import share_cores
 from models.method import DatasetFacts
 from pipelines.loader import build_loader
 from pipelines.paired import PairedFlow
+
+CLASSES_FILE = "classes.json"
+"""Of a run folder: names of the classes in the order of the labels, which say what a classifier's scores mean."""
 
 _LOG = logging.getLogger(__name__)
 _STOPS = {
@@ -138,7 +143,7 @@ def _run(
             stop=stop,
             facts=RunFacts(config.train.seed, config.train.global_batch, _digest(videos, flow), loaded.plain),
             # Not earlier: a start that is refused must leave the configuration of the run that is there.
-            accepted=lambda: _write_config(run_dir, loaded.text) if world.is_main else None,
+            accepted=lambda: _write_config(run_dir, loaded.text, videos.classes) if world.is_main else None,
             watchdog=watchdog,
             profile=profile,
             resume=resume,
@@ -149,8 +154,10 @@ def _digest(videos: VideoSet, flow: tuple[VideoSet, np.ndarray] | None) -> str:
     return f"{videos.digest}+{flow[0].digest}" if flow else videos.digest
 
 
-def _write_config(run_dir: Path, text: str) -> None:
+def _write_config(run_dir: Path, text: str, classes: Sequence[str]) -> None:
     run_dir.mkdir(parents=True, exist_ok=True)
+    with replacing(run_dir / CLASSES_FILE) as file:
+        file.write(json.dumps(list(classes), indent=1).encode())
     with replacing(run_dir / "config.yaml") as file:
         file.write(text.encode())
 

@@ -32,14 +32,15 @@ class Results:
     Attributes:
         weights: whose they are, for instance ``step 480``.
         data: where the videos lie, for people.
-        gallery: split that is searched.
-        gallery_videos: its size.
+        gallery: split that is searched; empty for the test of a classifier.
+        gallery_videos: its size; 0 likewise.
         query: split that is judged.
         query_videos: its size.
         classes: of the labels.
         settings: of evaluation (`engine.features.EvalConfig`), as plain values.
         rows: name of a row to measures in per cent; those whose names stand above are controls, the one other row is
             what was judged.
+        confusion: of a classifier: class to class it was taken for to number of videos; those of none are left out.
     """
 
     weights: str
@@ -51,6 +52,7 @@ class Results:
     classes: int
     settings: Mapping[str, Any] = field(default_factory=dict)
     rows: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    confusion: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def judged(self) -> Mapping[str, float]:
@@ -76,6 +78,8 @@ class Results:
     @property
     def title(self) -> str:
         """What was measured on what, in one line."""
+        if not self.gallery_videos:  # a classifier needs none
+            return f"{self.data}: {self.query_videos} {self.query} videos"
         return f"{self.data}: {self.query_videos} {self.query} videos against {self.gallery_videos}"
 
     def write(self, path: Path) -> None:
@@ -96,7 +100,7 @@ def read_results(run_dir: Path) -> dict[str, Results]:
             found[path.stem.removeprefix("eval-")] = Results(**json.loads(path.read_text(encoding="utf-8")))
         except (TypeError, ValueError) as error:
             raise InputError(
-                f"{path} is no file of measures ({error}); measure again with `intravid retrieve`, `knn` or `linear`, "
-                "or move it away"
+                f"{path} is no file of measures ({error}); measure again with `intravid retrieve`, `knn`, `linear` or "
+                "`test`, or move it away"
             ) from None
     return found

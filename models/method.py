@@ -81,3 +81,11 @@ class Method(nn.Module, ABC):
 
     def after_step(self) -> None:
         """Update banks, queues or targets after the optimizer's step; collective calls in rank order."""
+
+
+class Classifier(Method):
+    """A method whose network tells the class of a clip, so that `intravid test` can judge it."""
+
+    @abstractmethod
+    def logits(self, clips: Tensor) -> Tensor:
+        """Scores (B, classes) of clips (B, C, T, H, W), as `clip_format` describes them but of any length and size."""

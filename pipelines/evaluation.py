@@ -42,7 +42,7 @@ class EvaluationClips:
         stride: video frames from one to the next.
         size: output height and width, pixels.
         resize: (height, width) that frames are thought to be resized to before a crop of `size`, as IIC's 128 x 171 for
-            112; None takes the largest square.
+            112; or their shorter side, as VTDL's 256 for 224 and CSTP's 128 for 112; None takes the largest square.
         mean: of the normalisation, per channel in [0, 1].
         std: likewise.
         drop_last_frame: leave out the last frame, as IIC does because flow has one frame less.
@@ -55,7 +55,7 @@ class EvaluationClips:
     num_frames: int = 16
     stride: int = 1
     size: int = 112
-    resize: tuple[int, int] | None = (128, 171)
+    resize: tuple[int, int] | int | None = (128, 171)
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     drop_last_frame: bool = False
@@ -67,7 +67,10 @@ class EvaluationClips:
         for name, allowed in (("sampling", get_args(Sampling)), ("crops", get_args(Crops))):
             if (value := getattr(self, name)) not in allowed:
                 raise InputError(f"{name} {value!r} of evaluation: expected one of {', '.join(map(str, allowed))}")
-        if self.resize is not None and min(self.resize) < self.size:
+        shorter = (
+            self.size if self.resize is None else self.resize if isinstance(self.resize, int) else min(self.resize)
+        )
+        if shorter < self.size:
             raise InputError(f"the crop ({self.size}) must fit into resize {self.resize}, or resize be null")
         if self.frozen_frame is not None and not 0.0 <= self.frozen_frame <= 1.0:
             raise InputError(f"frozen_frame ({self.frozen_frame}) is a place in the video from 0 to 1")
@@ -107,7 +110,7 @@ class EvaluationClips:
             resized, crop = (height, width), min(height, width)
             centre = (height - crop) // 2, (width - crop) // 2
         else:
-            resized, crop = self.resize, self.size
+            resized, crop = _resized(self.resize, height, width), self.size
             # Python rounds 29.5 to 30, as torchvision's CenterCrop does with IIC's 171 - 112.
             centre = round((resized[0] - crop) / 2), round((resized[1] - crop) / 2)
         boxes = [
@@ -116,6 +119,14 @@ class EvaluationClips:
         ]
         mirrored = (False, True) if self.crops == 10 else (False,)
         return [ClipPlan((0,), box, flip=flip) for flip in mirrored for box in boxes]
+
+
+def _resized(resize: tuple[int, int] | int, height: int, width: int) -> tuple[int, int]:
+    """(height, width) of resized frames; a shorter side keeps the aspect, the longer one cut to whole pixels."""
+    if not isinstance(resize, int):
+        return resize
+    longer = resize * max(height, width) // min(height, width)
+    return (resize, longer) if height <= width else (longer, resize)
 
 
 def _crop_places(crops: Crops, centre: tuple[int, int], last: tuple[int, int]) -> list[tuple[int, int]]:

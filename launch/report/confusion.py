@@ -1,4 +1,4 @@
-"""Which classes are taken for which, by the kNN classifier, and how well each is found."""
+"""Which classes are taken for which, by kNN or a tested classifier, and how well each is found."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 
 from launch.report.look import Look
 from launch.report.markup import Content, node, table
+from launch.results import Results
 
 _LARGEST_MATRIX = 24
 """Classes; of more only the commonest mistakes are listed."""
@@ -33,6 +34,23 @@ def confusion(look: Look) -> list[Element]:
         node("p", text, class_="faint"),
         node("div", node("div", shown), node("div", _by_class(look, counts, present, names)), class_="columns"),
     ]
+
+
+def of_test(tested: Results) -> list[Element]:
+    """What `intravid test` has found: the matrix or the commonest mistakes, folded, and accuracy by class."""
+    found = tested.confusion
+    names = list(dict.fromkeys([*found, *(other for row in found.values() for other in row)]))
+    counts = torch.tensor([[found.get(name, {}).get(other, 0) for other in names] for name in names])
+    every = list(range(len(names)))
+    shown = _matrix(counts, every, names) if len(names) <= _LARGEST_MATRIX else _mistakes(counts, names)
+    shares = [
+        (row.get(name, 0) / sum(row.values()), name, str(sum(row.values()))) for name, row in found.items() if row
+    ]
+    rows = [[name, videos, _bar(share)] for share, name, videos in sorted(shares, key=lambda one: -one[0])]
+    by_class = table(["class", "videos", "test, %"], rows, caption="Per-class accuracy of the test, best first.")
+    text = f"Confusion of the test, {tested.title}, {tested.weights}"
+    columns = node("div", node("div", shown), node("div", by_class), class_="columns")
+    return [node("details", node("summary", text), columns, open=len(names) <= _LARGEST_MATRIX)]
 
 
 def _names(look: Look, size: int) -> list[str]:

@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element
 
+from launch.report.confusion import of_test
 from launch.report.markup import Content, node, table
 from launch.report.published import Published
 from launch.report.recipes import differences, nearest_published
 from launch.report.runs import RunFolder
 from launch.results import Results
 
-_NAMES = {"knn": "kNN", "linear": "linear probe"}
+_NAMES = {
+    "knn": "kNN",
+    "linear": "linear probe",
+    "top1": "test, top 1",
+    "top5": "test, top 5",
+    "class_mean": "test, mean of classes",
+}
+_BY_CHANCE = ("knn", "linear", "retrieve@1", "top1", "class_mean")
 _MOST_OPEN = 8
 
 
@@ -52,6 +60,8 @@ def _of_run(run: RunFolder) -> list[Element]:
         if found is not None:
             groups.setdefault((found.weights, found.data, found.query), {})[measure] = found
     made = [_table(run, group) for group in groups.values()]
+    tested = run.latest("top1")
+    made += of_test(tested) if tested is not None and tested.confusion else []
     if not groups:
         hint = f"intravid retrieve {run.path} && intravid knn {run.path} --controls && intravid linear {run.path}"
         made.append(node("p", "Nothing was measured yet: ", node("code", hint), class_="note"))
@@ -94,7 +104,7 @@ def _table(run: RunFolder, group: Mapping[str, Results]) -> Element:
     if both:
         rows.append(row("one frame, random network", both))
     if one.classes > 1:
-        single = {name: 100.0 / one.classes for name in measures if name in ("knn", "linear", "retrieve@1")}
+        single = {name: 100.0 / one.classes for name in measures if name in _BY_CHANCE}
         rows.append(row(f"chance, {one.classes} classes of one size", single))
     if published and figures:
         rows.append(row(["published: ", node("code", published.recipe)], figures))

@@ -5,11 +5,12 @@ B samples of this rank.
 
 from __future__ import annotations
 
+from torch import Tensor
 from torch.nn import functional
 
 from models.backbone import Backbone
 from models.heads.classifiers import LinearClassifier
-from models.method import DatasetFacts, Method, MethodOutput
+from models.method import Classifier, DatasetFacts, MethodOutput
 from models.metrics import feature_spread
 from models.planners.single_clip import ClipDraw
 from models.planners.views import AUGMENTED_CLIP, ViewsPlanner
@@ -17,7 +18,7 @@ from pipelines.batch import ViewBatch
 from pipelines.plan import ClipFormat, Planner
 
 
-class Supervised(Method):
+class Supervised(Classifier):
     """A classifier on the backbone, both trained.
 
     Args:
@@ -55,6 +56,10 @@ class Supervised(Method):
     def planner(self) -> Planner:
         """Draws the clip, and gives its label."""
         return ViewsPlanner(self.clip, num_views=1, labelled=True)
+
+    def logits(self, clips: Tensor) -> Tensor:
+        """Scores (B, classes) of clips (B, C, T, H, W)."""
+        return self.classifier(self.backbone.pooled(clips))
 
     def forward(self, batch: ViewBatch) -> MethodOutput:
         """Cross-entropy of the classes."""

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from data_process.records import VideoRecord
+from engine.classify import accuracies
 from engine.retrieval import average_clips, cosine_similarity, topk_hits
 from engine.schedule import ScheduleConfig, build_schedule
 from models.backbone import Backbone
@@ -260,6 +261,8 @@ def test_clip_logits_are_averaged_as_in_the_release(path):
     predicted = logits.argmax(dim=1).numpy()
     assert np.array_equal(predicted, z["pred"])
     assert (predicted == z["labels"]).mean() == pytest.approx(float(z["acc_exact"]))
+    told = accuracies(logits, torch.from_numpy(z["labels"]).long())
+    assert told["top1"] == pytest.approx(100 * float(z["acc_exact"]))
 
 
 @pytest.mark.parametrize("path", found("iic", "schedules*.npz"), ids=name)

@@ -70,6 +70,7 @@ def test_labels_come_as_targets() -> None:
         {"size": 200},
         {"frozen_frame": 1.5},
         {"resize": (100, 171)},
+        {"resize": 100},
         {"sampling": "random"},
         {"crops": 2},
     ],
@@ -158,3 +159,14 @@ def test_windows_cover_a_video_and_keep_its_rows_together(videos: MemoryShards, 
     assert rows == [3] * counts[3] + [0] * counts[0] + [6] * counts[6]
     assert all(len(batch.clips) == 3 for batch in batches)
     assert all(len(batch) == 4 for batch in batches[:-1])
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "resized"),
+    [(240, 320, (128, 170)), (320, 240, (170, 128)), (128, 171, (128, 171)), (240, 426, (128, 227))],
+    ids=["landscape", "portrait", "fitting", "wide"],
+)
+def test_a_shorter_side_keeps_the_aspect_as_in_vtdl_and_cstp(height: int, width: int, resized: tuple) -> None:
+    video = record(40, height, width)
+    given, sizes = (plan_of(EvaluationClips(num_clips=1, crops=3, resize=resize), video) for resize in (128, resized))
+    assert [clip.box for clip in given.clips] == [clip.box for clip in sizes.clips]

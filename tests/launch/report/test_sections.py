@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from launch.config import load_run
-from launch.report.confusion import confusion
+from launch.report.confusion import confusion, of_test
 from launch.report.inputs import pretext_labels
 from launch.report.results import results
 from launch.report.runs import RunFolder, read_runs
@@ -50,6 +50,27 @@ def test_of_many_classes_the_commonest_mistakes_are_listed():
     _, *by_class = cells(confusion(judged(labels, predicted, names)), table=1)
     assert by_class[-1] == ["class 02", "4", "25.0", "100.0"]
     assert by_class[0][2] == "100.0"
+
+
+def found_by_test(confusion):
+    count = sum(sum(row.values()) for row in confusion.values())
+    return Results("step 3", "shards", "", 0, "test", count, len(confusion), confusion=confusion)
+
+
+def test_the_confusion_of_a_test_is_shown_with_its_classes():
+    shown = of_test(found_by_test({"walk": {"walk": 2, "run": 2}, "run": {"run": 3}, "sit": {"walk": 1}}))
+    head, *rows = cells(shown, table=0)
+    assert head[1:] == ["walk", "run", "sit"]
+    assert rows == [["walk", "2", "2", ""], ["run", "", "3", ""], ["sit", "1", "", ""]]
+    assert cells(shown, table=1)[1:] == [["run", "3", "100.0"], ["walk", "4", "50.0"], ["sit", "1", "0.0"]]
+
+
+def test_of_many_tested_classes_mistakes_are_listed():
+    confusion = {f"class {number:02d}": {f"class {number:02d}": 4} for number in range(30)}
+    confusion["class 07"] = {"class 07": 1, "class 09": 3}
+    shown = of_test(found_by_test(confusion))
+    assert cells(shown, table=0)[1:] == [["class 07", "class 09", "3 of 4"]]
+    assert cells(shown, table=1)[-1] == ["class 07", "4", "25.0"]
 
 
 def test_a_class_that_is_only_ever_guessed_has_a_column():
