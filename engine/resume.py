@@ -15,8 +15,8 @@ from engine.world import World
 
 _LOG = logging.getLogger(__name__)
 _OF_A_RUN = (
-    "log.jsonl", "config.yaml", "classes.json", "heartbeat.json", "tensorboard", "profile", "report.html", "eval-*.json",
-    "hang-rank-*.txt", "checkpoints",
+    "log.jsonl", "config.yaml", "classes.json", "heartbeat.json", "tensorboard", "profile", "report.html",
+    "eval-*.json", "hang-rank-*.txt", "checkpoints",
 )  # fmt: skip
 """What `start_over` moves; checkpoints last, so that a kill in between leaves a run that goes on."""
 
