@@ -57,11 +57,12 @@ def batches(indices):
 
 def written(folder, ranks, *, folders=None):
     meeting = Meeting(Barrier(ranks), {})
+    networks = [network() for _ in range(ranks)]  # before the threads: they share the generator that draws the weights
 
     def work(rank):
         world = ThreadWorld(rank, ranks, rank, ranks, meeting=meeting)
         return write_parts(
-            network(), batches, EvalConfig(feature="pooled"), folder=(folders or [folder] * ranks)[rank],
+            networks[rank], batches, EvalConfig(feature="pooled"), folder=(folders or [folder] * ranks)[rank],
             num_videos=NUM_VIDEOS, per_clip=True, world=world, label="features", part_videos=PART,
         )  # fmt: skip
 
