@@ -58,7 +58,7 @@ lint: $(STAMP)
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: $(STAMP)
-	@set -e; for stage in build clip index loader step; do $(BIN)/intravid bench $$stage; echo; done
+	@set -e; for stage in build clip index loader start step; do $(BIN)/intravid bench $$stage; echo; done
 
 venv: $(STAMP)
 

@@ -11,6 +11,7 @@ BENCHMARKS = {
     "index": "the start of a process on a million videos: time, memory of its own",
     "loader": "clips a second of the loader's executors, beside Pillow",
     "motion": "what the methods learn on the motion set, beside random networks and single frames",
+    "start": "a training run's way to its first step, fresh and resumed, beside importing torch",
     "step": "the training loop, beside the plainest loop that takes the same steps",
 }
 """Name to one line of help; each is a module of `benchmarks` with `main(arguments)`."""
