@@ -1,6 +1,7 @@
 """Settings that must stand before torch is imported, and folders that tests may use."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,12 @@ import pytest
 # Tests run side by side: threads that spin while they wait would take the cores from each other.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+# What ignores a signal hands that on to its processes: a shell has what it starts in the background ignore Ctrl-C,
+# nohup SIGHUP. Processes that tests start have to hear both; a handler is not handed on.
+for _number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, lambda number, frame: None)
 
 
 @pytest.fixture(scope="session")
