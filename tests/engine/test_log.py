@@ -56,6 +56,7 @@ def test_every_record_has_the_same_keys_and_exact_numbers(tmp_path):
         "host_memory_mb",
         "flops_per_s",
         "mfu",
+        "evals",
     ]
     entries = read_log(tmp_path / "log.jsonl")
     assert [list(entry) for entry in entries] == [keys, keys]
