@@ -142,7 +142,7 @@ class _Judge:
             config,
             num_clips=self._num_clips,
             crops=1,
-            sampling=config.sampling if config.sampling in ("even", "capped") else "even",
+            sampling="even" if config.sampling in ("leading", "joined", "sliding") else config.sampling,
             mean=config.mean or form.mean,
             std=config.std or form.std,
         )

@@ -10,9 +10,10 @@ from launch.config import load_run
 CONFIGS = Path(__file__).parents[2] / "configs"
 PRETRAIN = sorted((CONFIGS / "pretrain").glob("*.yaml"))
 SMOKE = sorted((CONFIGS / "smoke").glob("*.yaml"))
+FINETUNE = sorted((CONFIGS / "eval").glob("finetune_*.yaml"))
 DEMO = sorted((CONFIGS / "demo").glob("*.yaml"))
 
-LARGEST = {"width": 4, "num_frames": 8, "size": 32}
+LARGEST = {"width": 4, "num_frames": 8, "size": 32, "window": 1}
 """Of settings by name; all other whole numbers of a method end at `ANY`: rows of banks and queues, widths of heads."""
 
 ANY = 64
@@ -24,7 +25,7 @@ def reduced(recipe, *, run, shards, flow="", **train):
     Only sizes change: which class, which losses, which augmentation and which optimizer stay as they are.
     """
     plain = load_run(recipe).plain
-    plain["method"] = small(plain["method"])
+    plain["method"], plain["eval"] = small(plain["method"]), small(plain["eval"])
     plain["run_dir"], plain["data"]["root"] = str(run), str(shards)
     if plain["data"]["flow"]:
         plain["data"]["flow"] = str(flow)
