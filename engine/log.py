@@ -112,6 +112,23 @@ class RunLog:
         for board in self._boards:
             board.add(_scalars(record), record.step)
 
+    def add_evals(self, step: int, evals: Mapping[str, float | None]) -> None:
+        """Put what was measured after a step into its record, which was written before; none is made where it is not.
+
+        Raises:
+            RunError: if the log cannot be written.
+        """
+        records = read_log(self._path)
+        for record in records:
+            if record["step"] == step:
+                record["evals"] = dict(evals)
+        self._file.close()
+        with replacing(self._path) as file:
+            file.write("".join(json.dumps(record, allow_nan=False) + "\n" for record in records).encode())
+        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 - as before
+        for board in self._boards:
+            board.add({f"eval/{name}": value for name, value in evals.items() if value is not None}, step)
+
     def syncing(self) -> Callable[[], None]:
         """What makes durable the records that are written by now, in another thread and after `close` too.
 

@@ -29,6 +29,11 @@ class Plateau:
         self._config, self._base_lr, self.rate = config, base_lr, base_lr
         self.state: dict[str, Any] = {"measure": config.measure, "values": [], "open": []}
 
+    @property
+    def is_evaluated(self) -> bool:
+        """Whether it follows a value of an evaluation, which most records do not have."""
+        return self._config.measure.startswith(EVAL)
+
     def observe(self, values: Mapping[str, float], *, epoch_ends: bool) -> None:
         """Take note of a record: name as in the measure to mean over ranks.
 
@@ -38,11 +43,11 @@ class Plateau:
         measure, of_epoch = self._config.measure, self.state["open"]
         if measure in values:
             of_epoch.append(values[measure])
-        elif not measure.startswith(EVAL):
+        elif not self.is_evaluated:
             raise InputError(
                 f"schedule.measure {measure} is not in the log of this method; it has {', '.join(sorted(values))}"
             )
-        if of_epoch and (epoch_ends or measure.startswith(EVAL)):
+        if of_epoch and (epoch_ends or self.is_evaluated):
             self.state = {"measure": measure, "values": [*self.state["values"], _mean(of_epoch)], "open": []}
             self.rate = plateau_rate(self.state["values"], self._config, base_lr=self._base_lr)
 

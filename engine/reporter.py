@@ -118,6 +118,11 @@ class Reporter:
         self._sinks[2].show(record)
         return told
 
+    def add_evals(self, step: int, evals: Mapping[str, float]) -> None:
+        """Put what was measured after a step into the record that was written of it before."""
+        if self._sinks:
+            self._sinks[0].add_evals(step, finite_or_none(evals))
+
     def syncing(self) -> Callable[[], object]:
         """What makes the log of by now durable, for the thread that then writes a checkpoint; a disk may be slow."""
         return self._sinks[0].syncing() if self._sinks else lambda: None

@@ -67,6 +67,7 @@ class Session:
         best: the best checkpoint so far, where that is asked for.
         plateau: the learning rate that follows a value of the log; None for another schedule.
         online: what the run measures of itself.
+        owes: whether what is due to be measured after the last finished step is yet to be.
         cost: operations of a step.
 
     Raises:
@@ -96,6 +97,7 @@ class Session:
         )
         self.plateau = Plateau(schedule, base_lr) if schedule.name == "plateau" else None
         self.online = Online(online, num_steps=self.num_steps)
+        self.owes = False
         _check_measured(config, schedule, online)
         self.clip_norm = optim.clip_norm
         self._run_dir, self._folder = run_dir, run_dir / "checkpoints"
@@ -139,6 +141,15 @@ class Session:
         self.best.observe(told)
         if self.plateau:
             self.plateau.observe(told, epoch_ends=done % self._steps_per_epoch == 0)
+
+    def settle(self, evals: Mapping[str, float]) -> None:
+        """Take note of what was measured of a step whose record was written before."""
+        told = {f"{EVAL}{name}": value for name, value in evals.items()}
+        if self.best.is_evaluated:
+            self.best.observe(told)
+        if self.plateau and self.plateau.is_evaluated:
+            self.plateau.observe(told, epoch_ends=False)
+        self.owes = False
 
     def resume(self, asked: Resume) -> int:
         """Load the checkpoint to begin with, wrap the method, and say how many steps are finished.
@@ -244,6 +255,7 @@ class Session:
             best=self.best.state,
             plateau=self.plateau.state if self.plateau else {},
             num_skipped=self.faults.num_skipped,
+            owes=self.owes,
         )
 
     def _load(self, state: RunState, source: Path) -> None:
@@ -271,6 +283,7 @@ class Session:
         if self.plateau:
             self.plateau.restore(state.plateau)
         self.faults.num_skipped = state.num_skipped
+        self.owes = state.owes and self.online.is_due(state.step)
         _LOG.info("going on from step %d of %s", state.step, source)
 
 

@@ -148,10 +148,10 @@ def _train(
     config, world = session.config, session.world
     start, total = session.resume(resume), session.num_steps
     steps = range(start, min(total, config.stop_at_step or total))
-    if not steps:
+    if not (steps or session.owes):
         _LOG.info("%s is at step %d of %d: nothing is left to do", run_dir, start, total)
         return Outcome.FINISHED if start >= total else Outcome.PAUSED
-    steps = profile.limit(steps) if profile else steps
+    steps = profile.limit(steps) if profile and steps else steps
     session.make_way()
     accepted()
     watchdog.start(run_dir, world, step=start)
@@ -165,8 +165,10 @@ def _train(
         wandb_project=config.wandb,
     ) as report:
         with peers_answer(), profiling(profile, watchdog, run_dir, world) as follower:
-            done, reason = _loop(session, loader, report, stop, follower, steps)
-        outcome = Outcome.FINISHED if done == total else _OUTCOMES[reason]
+            if session.owes:
+                _settle(session, report, follower.at, start)
+            done, reason = _loop(session, loader, report, stop, follower, steps) if steps else (start, Stop.NONE)
+        outcome = Outcome.FINISHED if done == total and not session.owes else _OUTCOMES[reason]
         report.end(done, outcome.value)
     watchdog.at(Stage.CLOSE)
     world.wait_for_all()  # a rank that left early could end the job before rank 0 has closed its files
@@ -205,7 +207,9 @@ def _loop(
         reason = stop.agreed()
         last = done == steps.stop or reason is not Stop.NONE
         save_due = done % config.save_every == 0 or last or (eval_due and session.best.is_evaluated)
-        evals = _evaluated(session, report, at, done) if eval_due else {}
+        # A stop may leave little time: it saves, and the next start begins with what is owed.
+        session.owes = eval_due and reason is not Stop.NONE
+        evals = _evaluated(session, report, at, done) if eval_due and not session.owes else {}
         at(Stage.LOG)
         if log_due or save_due:  # the only place that waits for the device
             session.check_finite(done)
@@ -245,3 +249,16 @@ def _evaluated(session: Session, report: Reporter, at: At, done: int) -> dict[st
     at(Stage.EVALUATE)
     with report.paused():
         return session.online.take(done, session.method, alive)
+
+
+def _settle(session: Session, report: Reporter, at: At, done: int) -> None:
+    """Measure what a stop after `done` steps has left, and save that it is measured."""
+    # As the optimizer had it when it was saved: the file that is written again is to be that of an unbroken run.
+    set_learning_rate(session.optimizer, session.learning_rate(done - 1))
+    evals = _evaluated(session, report, at, done)
+    at(Stage.LOG)
+    report.add_evals(done, evals)
+    session.settle(evals)
+    at(Stage.SAVE)
+    session.save(done, first=report.syncing(), wait=done == session.num_steps)
+    at(Stage.DATA)

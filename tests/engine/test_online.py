@@ -15,6 +15,7 @@ from engine.online import Online, OnlineMeasure, watched
 from engine.optim import OptimConfig
 from engine.precision import PrecisionConfig
 from engine.schedule import ScheduleConfig
+from engine.stop import Stop
 from engine.train_config import TrainConfig
 from engine.trainer import Outcome, train
 from tests.engine.test_trainer import assert_same_run, exact_log
@@ -36,21 +37,21 @@ def weight_sum(method, at):
     return {"sum": float(method.head[1].weight.detach().double().sum()), "val_loss": float(pooled.double().sum())}
 
 
-def run_online(run_dir, *, every=4, world=None, schedule=None, loader=None, pause_s=0.0, **options):
+def run_online(run_dir, *, every=4, world=None, schedule=None, stop=None, **options):
     """`run_tiny` with a measure."""
     world = world or World()
     method = TinyMethod()
     options = {"steps": 24, "global_batch": 8, "log_every": 3, "save_every": 5, "tensorboard": False} | options
     outcome = train(
         method,
-        loader or TinyLoader(rank=world.rank, world_size=world.world_size, pause_s=pause_s),
+        TinyLoader(rank=world.rank, world_size=world.world_size),
         config=TrainConfig(seed=1, **options),
         optim=OptimConfig(lr=0.1),
         schedule=schedule or ScheduleConfig("cosine", warmup=3),
         precision=PrecisionConfig(),
         run_dir=run_dir,
         world=world,
-        stop=StopFlag(world),
+        stop=stop or StopFlag(world),
         facts=RunFacts(1, options["global_batch"], "digest"),
         online=[OnlineMeasure(every, weight_sum)] if every else [],
     )
@@ -95,6 +96,56 @@ def test_a_cut_run_measures_the_same_values(tmp_path):
     assert ours.best == theirs.best
     assert ours.plateau == theirs.plateau
     assert_same_run(tmp_path / "cut", tmp_path / "whole")
+
+
+class StopAt:
+    """A stop that the ranks agree on after some steps of a start."""
+
+    def __init__(self, steps):
+        self.left = steps
+
+    def agreed(self):
+        self.left -= 1
+        return Stop.REQUEUE if self.left == 0 else Stop.NONE
+
+
+SETTLED = {"every": 3, "keep_best": "eval/sum", "schedule": ScheduleConfig("plateau", measure="eval/sum", patience=0)}
+
+
+def test_a_stop_saves_before_it_measures_and_the_next_start_makes_up_for_it(tmp_path, monkeypatch):
+    run_online(tmp_path / "whole", **SETTLED)
+    outcome, _ = run_online(tmp_path / "cut", stop=StopAt(6), **SETTLED)
+    assert outcome is Outcome.REQUEUE
+    assert list(evals(tmp_path / "cut")) == [3]
+    assert read_checkpoint(latest_checkpoint(tmp_path / "cut")).owes
+
+    def fails(method, at):
+        raise RuntimeError("killed while it makes up for it")
+
+    monkeypatch.setattr("tests.engine.test_online.weight_sum", fails)
+    with pytest.raises(RuntimeError, match="killed while"):
+        run_online(tmp_path / "cut", **SETTLED)
+    monkeypatch.undo()
+    run_online(tmp_path / "cut", stop_at_step=7, **SETTLED)
+    assert list(evals(tmp_path / "cut")) == [3, 6]
+    run_online(tmp_path / "cut", **SETTLED)
+    assert evals(tmp_path / "cut") == evals(tmp_path / "whole")
+    assert_same_run(tmp_path / "cut", tmp_path / "whole")
+    ours, theirs = (read_checkpoint(latest_checkpoint(tmp_path / name)) for name in ("cut", "whole"))
+    assert (ours.best, ours.plateau, ours.owes) == (theirs.best, theirs.plateau, False)
+
+
+def test_a_run_that_is_stopped_at_its_last_step_is_finished_once_it_is_measured(tmp_path):
+    run_online(tmp_path / "whole", **SETTLED)
+    outcome, _ = run_online(tmp_path / "cut", stop=StopAt(24), **SETTLED)
+    assert outcome is Outcome.REQUEUE
+    assert 24 not in evals(tmp_path / "cut")
+    outcome, _ = run_online(tmp_path / "cut", **SETTLED)
+    assert outcome is Outcome.FINISHED
+    assert_same_run(tmp_path / "cut", tmp_path / "whole")
+    before = (tmp_path / "cut" / "log.jsonl").stat().st_mtime_ns
+    assert run_online(tmp_path / "cut", **SETTLED)[0] is Outcome.FINISHED
+    assert (tmp_path / "cut" / "log.jsonl").stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize(("measure", "pick"), [("eval/sum", max), ("eval/val_loss", min)])
