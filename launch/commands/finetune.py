@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from launch.commands._profile import add_profile, asked_profile
 from launch.commands._resume import add_resume
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def command_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--stop-after", type=float, default=0.0, metavar="SECONDS", help="save and stop after this long"
     )
+    add_profile(parser)
     add_resume(parser)
     return parser
 
@@ -121,9 +123,32 @@ def main(arguments: list[str]) -> int:
     given, rest = command_parser().parse_known_args(arguments)
     from launch.pretrain import pretrain
 
-    return pretrain(
-        _loaded(given, rest), stop_after_s=given.stop_after, resume=given.resume, start_over=given.start_over
+    loaded = _loaded(given, rest)
+    status = pretrain(
+        loaded,
+        stop_after_s=given.stop_after,
+        profile=asked_profile(given),
+        resume=given.resume,
+        start_over=given.start_over,
     )
+    if status == 0:
+        _tell_best(Path(loaded.config.run_dir))
+    return status
+
+
+def _tell_best(run_dir: Path) -> None:
+    import logging
+    import os
+
+    from engine.checkpoint import latest_checkpoint, read_checkpoint
+
+    best = run_dir / "checkpoints" / "best"
+    if os.environ.get("RANK", "0") == "0" and best.is_file() and (path := latest_checkpoint(best)) != best:
+        state = read_checkpoint(path)
+        logging.getLogger(__name__).info(
+            "best so far: step %d, %s %.4g; intravid test %s judges it",
+            state.step, state.best.get("measure"), state.best.get("value"), best,
+        )  # fmt: skip
 
 
 def _loaded(given: argparse.Namespace, rest: list[str]) -> LoadedRun:

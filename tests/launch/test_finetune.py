@@ -348,3 +348,16 @@ def test_online_knn_needs_two_classes(tmp_path, capsys):
     shards = small_dataset(tmp_path / "shards", classes=("a",), videos=24)
     words = [*pretrain_words(tmp_path / "run", shards, {"train.steps": 1}), "--online.every_epochs=1"]
     assert "needs labelled videos of at least two classes" in refused(capsys, words)
+
+
+def test_the_best_model_is_named_with_the_command_that_tests_it(shards, pretrained, tmp_path, capsys):
+    assert cli.main(words_of(tmp_path, shards, pretrained, train__steps=2)) == 0
+    said = capsys.readouterr().err
+    assert (
+        f"best so far: step 2, eval/val_accuracy 0.5; intravid test {tmp_path / 'checkpoints' / 'best'} judges it"
+        in (" ".join(said.split()))
+    )
+
+
+def test_groups_of_rates_are_read_from_the_command_line(tmp_path):
+    assert load_run(RECIPE, ["--optim.rates={backbone.: 0.1}"]).config.optim.rates == {"backbone.": 0.1}
