@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import yaml
 from data_process.errors import InputError
 from engine.checkpoint import saved_in
 from engine.resume import Resume
-from launch.downstream_config import FinetuneConfig
+from launch.downstream_config import FIRST_WEIGHTS, FinetuneConfig
 from launch.weights import open_weights
 from models.backbone import Backbone
 from models.method import Method
@@ -32,6 +33,26 @@ def begins(resume: Resume, run_dir: Path) -> bool:
     if resume.source == "auto" or (resume.restarted and own):
         return not own
     return resume.source == "none"
+
+
+def refuse_other_weights(config: FinetuneConfig, run_dir: Path) -> None:
+    """Refuse to go on with a run that began with other weights than are named now.
+
+    Raises:
+        InputError: naming both.
+    """
+    own = run_dir / "config.yaml"
+    told = yaml.safe_load(own.read_text(encoding="utf-8")) if own.is_file() else {}
+    then = told.get("finetune", {}).get("weights") or ""
+    if then and _place(then) != _place(config.weights):
+        raise InputError(
+            f"the run in {run_dir} began with the weights {then}, not {config.weights}; leave --weights as it was, "
+            "name another --run_dir, or begin anew with --resume none --start-over"
+        )
+
+
+def _place(weights: str) -> str:
+    return weights if weights == FIRST_WEIGHTS else os.path.abspath(weights)
 
 
 def load_initial(method: Method, config: FinetuneConfig, settings: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from engine.watchdog import Watchdog, watching
 from engine.world import World, join, leave
 from launch.config import LoadedRun
 from launch.env import check_network, check_one_checkout, rank_variables, was_started_again
-from launch.initial_weights import begins, load_initial
+from launch.initial_weights import begins, load_initial, refuse_other_weights
 from launch.online import online_measures
 from launch.requeue import leave_stopped, seconds_left
 from launch.shared_cores import share_cores
@@ -122,8 +122,11 @@ def _run(
     # Data that do not fill a batch are refused by the loader, with more to say.
     num_steps = config.train.num_steps(max(1, len(videos) // config.train.global_batch))
     method = loaded.build_method(DatasetFacts(len(videos), len(videos.classes), num_steps))
-    if config.finetune.weights and begins(resume, run_dir):
-        load_initial(method, config.finetune, loaded.plain["method"])
+    if config.finetune.weights:
+        if begins(resume, run_dir):
+            load_initial(method, config.finetune, loaded.plain["method"])
+        else:
+            refuse_other_weights(config.finetune, run_dir)
     given = {"world": world, "sharing": sharing, "steps_per_epoch": max(1, len(videos) // config.train.global_batch)}
     online = world.finish_together(lambda: online_measures(config, videos, method, **given))
     with build_loader(

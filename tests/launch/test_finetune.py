@@ -321,6 +321,12 @@ def test_changing_the_share_of_a_run_that_goes_on_is_refused(shards, tuned, pret
     assert "the shard set (data.root), by its digest" in refused(capsys, words)
 
 
+def test_going_on_with_other_weights_is_refused(shards, tuned, capsys):
+    said = refused(capsys, words_of(tuned, shards, "none", train__steps=9))
+    assert "began with the weights" in said
+    assert "not none; leave --weights as it was" in said
+
+
 def test_it_can_be_submitted(shards, pretrained, tmp_path, capsys):
     words = words_of(tmp_path / "run", shards, pretrained, "--label-fraction=0.5")
     assert cli.main(["submit", *words, "--dry-run"]) == 0
