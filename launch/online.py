@@ -128,8 +128,6 @@ def _knn_videos(config: RunConfig) -> VideoSet:
 class _Judge:
     """A set of videos that is judged again and again, clip by clip in the same way."""
 
-    num_clips: int
-
     def __init__(self, config: RunConfig, videos: VideoSet, world: World, sharing: int, *, num_clips: int) -> None:
         self._config, self._videos, self._world, self._sharing = config, videos, world, sharing
         self._num_clips = num_clips

@@ -37,7 +37,7 @@ _SELECT = {
     "legacy": ["--validate.source=legacy", "--data.held_out=0"],
     "none": ["--validate.source=none", "--data.held_out=0", "--train.keep_best="],
 }
-_HELD_OUT = 0.1
+_HELD_OUT = "0.1"
 
 
 def command_parser() -> argparse.ArgumentParser:
@@ -80,13 +80,13 @@ def run_overrides(given: argparse.Namespace, rest: list[str]) -> list[str]:
     from data_process.errors import InputError
 
     said = _settings(given.recipe, rest)
-    words = []
-    if given.select is None and _at(said, "validate.source") is None:
-        words += _SELECT["held-out"]
-    if given.select == "held-out" or (given.select is None and _at(said, "validate.source") in (None, "held_out")):
-        words += [f"--data.held_out={_HELD_OUT}"] if not _at(said, "data.held_out") else []
-    if given.select != "none" and _at(said, "validate.source") != "none" and _at(said, "train.keep_best") is None:
-        words += ["--train.keep_best=eval/val_accuracy"]
+    source = (given.select or _at(said, "validate.source") or "held_out").replace("-", "_")
+    defaults = {"validate.source": source}
+    if source == "held_out":
+        defaults["data.held_out"] = _HELD_OUT
+    if source != "none":
+        defaults["train.keep_best"] = "eval/val_accuracy"
+    words = [f"--{name}={value}" for name, value in defaults.items() if not _at(said, name)]
     words += rest
     words += _SELECT[given.select] if given.select else []
     words += [f"--finetune.weights={given.weights}"] if given.weights else []
