@@ -5,11 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from data_process.shards import ShardSet
 from engine.online import Online
 from engine.world import World
 from launch.config import load_run
+from launch.evaluate import evaluation_clips
 from launch.online import online_measures
 from models.method import DatasetFacts
+from pipelines.evaluation import evaluation_batches
+from pipelines.loader import PipelineConfig
 from tests.engine.ranks import Ranks
 from tests.launch.runs import ROOT
 from tests.sample_videos import small_dataset
@@ -87,3 +91,32 @@ def test_parts_of_epochs_become_steps(shards):
     method = load_run(RECIPE).build_method(DatasetFacts(len(videos), 3))
     (measure,) = online_measures(config, videos, method, world=World(), sharing=1, steps_per_epoch=5)
     assert measure.every == 2
+
+
+def test_knn_is_that_of_each_video_among_the_others_of_the_named_set(shards, tmp_path):
+    other = small_dataset(tmp_path / "other", videos=18, classes=("x", "y"))
+    settings = {
+        "data.root": shards, "online.root": other, "online.split": "test", "online.every_epochs": 1,
+        "online.neighbours": 1, "online.num_clips": 2, "method.backbone.width": 4, "eval.size": 16,
+        "validate.source": "none", "data.held_out": 0, "eval.feature": "pooled",
+    }  # fmt: skip
+    loaded = load_run(RECIPE, [f"--{name}={value}" for name, value in settings.items()])
+    config, videos = loaded.config, ShardSet(other, split="test")
+    method = loaded.build_method(DatasetFacts(10, 3)).train()
+    (measure,) = online_measures(config, config.data.open(), method, world=World(), sharing=1, steps_per_epoch=5)
+    found = measure.measure(method, lambda stage: None)
+
+    method.eval()
+    clips = evaluation_clips(replace(config.eval, num_clips=2))
+    rows = []
+    for index in range(len(videos)):
+        (batch,) = evaluation_batches(videos, clips, config=PipelineConfig(), indices=[index], batch_size=1)
+        with torch.no_grad():
+            rows.append(torch.stack([method.backbone.pooled(clip)[0] for clip in batch.clips]).mean(dim=0).double())
+    right = 0
+    for index, row in enumerate(rows):
+        cosines = [torch.cosine_similarity(row, one, dim=0).item() for one in rows]
+        nearest = max((place for place in range(len(rows)) if place != index), key=cosines.__getitem__)
+        right += videos.labels[nearest] == videos.labels[index]
+    assert found == {"knn_accuracy": pytest.approx(right / len(videos))}
+    assert len(videos) == 6
