@@ -10,13 +10,11 @@ from engine.log import read_log
 from launch import cli
 from launch.config import load_run
 from launch.report.published import PUBLISHED
-from tests.launch.recipes import CONFIGS, DEMO, FINETUNE, PRETRAIN, SMOKE, reduced
+from tests.launch.recipes import CONFIGS, DEMO, FINETUNE, PRETRAIN, SMOKE, parameters, reduced
 from tests.launch.runs import TORCHRUN, assert_same_run, complete, finish, start, stop_at
 
 STEPS = 40
 PAPERS = ("iic_r3d_ucf101", "vtdl_i3d_hmdb51", "dualvar_simclr_r21d_ucf101", "cstp_r21d_ucf101")
-OTHERS = ("finetune_iic_c3d_ucf101", "finetune_cstp_i3d_ucf101", "finetune_cstp_r21d_ucf101_frozen")
-"""Fine-tunings that differ from those of `PAPERS` in more than data, lengths and rates."""
 
 
 def name(recipe):
@@ -56,11 +54,7 @@ def parts_of(recipe):
     return parts
 
 
-@pytest.mark.parametrize(
-    "recipe",
-    [pytest.param(one, marks=[] if one.stem in OTHERS else pytest.mark.slow) for one in FINETUNE],
-    ids=[name(one) for one in FINETUNE],
-)
+@pytest.mark.parametrize("recipe", parameters(FINETUNE, first=False), ids=name)
 def test_two_steps_of_every_fine_tuning_at_reduced_size_are_judged_on_what_is_held_out(recipe, shards, tmp_path):
     assert cli.main(["finetune", str(reduced(recipe, run=tmp_path, shards=shards)), "--weights=none"]) == 0
     first, last = read_log(tmp_path / "log.jsonl")
