@@ -31,13 +31,15 @@ class Stage(IntEnum):
     """What a rank is about, in the order in which the stages follow the end of a step."""
 
     AGREE = 0
-    LOG = 1
-    SAVE = 2
-    DATA = 3
-    FORWARD = 4
-    BACKWARD = 5
-    OPTIMIZER = 6
-    CLOSE = 7
+    EVALUATE = 1
+    COMPARE = 2
+    LOG = 3
+    SAVE = 4
+    DATA = 5
+    FORWARD = 6
+    BACKWARD = 7
+    OPTIMIZER = 8
+    CLOSE = 9
 
     @property
     def words(self) -> str:
@@ -47,6 +49,8 @@ class Stage(IntEnum):
 
 _WORDS = {
     Stage.AGREE: "agreeing whether to stop",
+    Stage.EVALUATE: "evaluating the network",
+    Stage.COMPARE: "gathering what was evaluated",
     Stage.LOG: "writing the log",
     Stage.SAVE: "saving a checkpoint",
     Stage.DATA: "waiting for data",

@@ -58,7 +58,9 @@ class RunState:
         scaler: from `engine.precision.Precision.state`.
         ema: moving averages of the trained weights by their names in `method`; empty where none are kept.
         best: from `engine.best.Best.state`, of checkpoints up to this one.
+        plateau: from `engine.plateau.Plateau.state`; empty for another schedule.
         num_skipped: steps that were left out because their loss or gradient was not finite.
+        owes: whether what was due to be measured after this step is yet to be, because a stop had to be quick.
         gathered: what is yet to be added to `method`, made for this state and held by nobody else; a file has none.
     """
 
@@ -70,7 +72,9 @@ class RunState:
     scaler: Mapping[str, Any] = field(default_factory=dict)
     ema: Mapping[str, Tensor] = field(default_factory=dict)
     best: Mapping[str, Any] = field(default_factory=dict)
+    plateau: Mapping[str, Any] = field(default_factory=dict)
     num_skipped: int = 0
+    owes: bool = False
     gathered: Mapping[str, Tensor] = field(default_factory=dict)
 
 
@@ -134,7 +138,9 @@ def write_state(path: Path, state: RunState) -> None:
         "scaler": dict(state.scaler),
         "ema": dict(state.ema),
         "best": dict(state.best),
+        "plateau": dict(state.plateau),
         "num_skipped": state.num_skipped,
+        "owes": state.owes,
     }
     with replacing(path) as file:
         try:

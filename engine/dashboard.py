@@ -91,6 +91,7 @@ class Dashboard:
         )
         self._task = self._bar.add_task(_LABEL, total=total, completed=done, speed="")
         self._before: Mapping[str, float | None] = {}
+        self._evals: Mapping[str, str] = {}  # of the last record that had any
         self._live = Live(
             self._bar,
             console=console,
@@ -130,7 +131,8 @@ class Dashboard:
 
         losses = {name: _with_change(value, self._before.get(name)) for name, value in record.losses.items()}
         metrics = {name: _number(value) for name, value in record.metrics.items()}
-        parts = {"losses": losses, "metrics": metrics, "run": _facts(record)}
+        self._evals = {name: _number(value) for name, value in record.evals.items()} or self._evals
+        parts = {"losses": losses, "metrics": metrics, "evaluation": self._evals, "run": _facts(record)}
         return Group(self._bar, Columns([_table(title, rows) for title, rows in parts.items() if rows], padding=(0, 3)))
 
 

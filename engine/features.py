@@ -171,11 +171,11 @@ def video_means(
         batches: of this rank, views are clips; rows of the same index follow each other and are averaged.
         rows_of: from indices (B,) and clips (B, C, T, H, W) to rows (B, D).
         world: ranks whose parts follow each other.
-        label: of the progress display, which only rank 0 shows.
+        label: of the progress display, which only rank 0 shows; empty for none.
         total: videos of this rank.
     """
     videos = _Means()
-    with show_progress(label, total, unit="videos") if world.is_main else nullcontext() as progress:
+    with show_progress(label, total, unit="videos") if world.is_main and label else nullcontext() as progress:
         for index, rows in clip_rows(module, batches, rows_of):
             new = videos.add(index.tolist(), rows.mean(dim=0).cpu())
             if progress:

@@ -20,6 +20,7 @@ def knn_votes(
     temperature: float = 0.07,
     mean: Tensor | None = None,
     chunk: int = 1024,
+    leave_one_out: bool = False,
 ) -> Tensor:
     """Sum of exp(cosine / temperature) of the k nearest gallery videos by class, (Q, num_classes) float64.
 
@@ -32,11 +33,15 @@ def knn_votes(
         temperature: of the weights.
         mean: (D,), subtracted from all features before cosines are taken.
         chunk: queries side by side.
+        leave_one_out: the query is the gallery, and no video is its own neighbour.
     """
-    k = min(neighbours, len(gallery))
+    k = min(neighbours, len(gallery) - leave_one_out)
     votes = torch.zeros(len(query), num_classes, dtype=torch.float64)
     for first in range(0, len(query), chunk):
         similarity = cosine_similarity(query[first : first + chunk], gallery, mean=mean)
+        if leave_one_out:
+            rows = torch.arange(len(similarity))
+            similarity[rows, rows + first] = -torch.inf
         nearest = torch.argsort(similarity, dim=1, descending=True, stable=True)[:, :k]
         weights = (similarity.gather(1, nearest) / temperature).exp()
         votes[first : first + chunk].scatter_add_(1, gallery_labels[nearest], weights)

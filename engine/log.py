@@ -9,8 +9,9 @@ import os
 import resource
 import socket
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from data_process.errors import RunError
 from engine.atomic import replacing
 from engine.boards import open_boards
 
-EXACT_KEYS = ("step", "epoch", "plan_digest", "losses", "metrics", "lr", "grad_norm", "skipped")
+EXACT_KEYS = ("step", "epoch", "plan_digest", "losses", "metrics", "evals", "lr", "grad_norm", "skipped")
 """Keys of a record that a killed and resumed run repeats bit for bit (CPU, equal world size); the rest are times."""
 
 _LOG = logging.getLogger(__name__)
@@ -54,6 +55,8 @@ class LogRecord:
         flops_per_s: operations a second of this rank over the interval, see `engine.utilisation.StepFlops`; None where
             they cannot be counted (compiled).
         mfu: the same as a share of what the device can do in this precision; None where that is not known.
+        evals: name to value of what the run has measured of itself after this step, None where it is not a finite
+            number; empty after most steps.
     """
 
     step: int
@@ -73,6 +76,7 @@ class LogRecord:
     host_memory_mb: float
     flops_per_s: float | None
     mfu: float | None
+    evals: Mapping[str, float | None] = field(default_factory=dict)
 
 
 class RunLog:
@@ -107,6 +111,23 @@ class RunLog:
             raise RunError(f"cannot write {self._path}: {error.strerror}; make room, then start again") from error
         for board in self._boards:
             board.add(_scalars(record), record.step)
+
+    def add_evals(self, step: int, evals: Mapping[str, float | None]) -> None:
+        """Put what was measured after a step into its record, which was written before; none is made where it is not.
+
+        Raises:
+            RunError: if the log cannot be written.
+        """
+        records = read_log(self._path)
+        for record in records:
+            if record["step"] == step:
+                record["evals"] = dict(evals)
+        self._file.close()
+        with replacing(self._path) as file:
+            file.write("".join(json.dumps(record, allow_nan=False) + "\n" for record in records).encode())
+        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 - as before
+        for board in self._boards:
+            board.add({f"eval/{name}": value for name, value in evals.items() if value is not None}, step)
 
     def syncing(self) -> Callable[[], None]:
         """What makes durable the records that are written by now, in another thread and after `close` too.
@@ -189,6 +210,15 @@ class IntervalMeter:
         """Count a finished step."""
         self._steps += 1
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave out the time of a block."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._start += time.perf_counter() - begin
+
     def read(self, wait_s: float, *, clips_per_step: int) -> dict[str, float]:
         """Speed fields of a `LogRecord` over the interval; starts the next one."""
         now = time.perf_counter()
@@ -214,8 +244,8 @@ def resident_mb() -> float:
 
 
 def _scalars(record: LogRecord) -> dict[str, float]:
-    groups = {"loss": record.losses, "metric": record.metrics}
+    groups = {"loss": record.losses, "metric": record.metrics, "eval": record.evals}
     named = {f"{group}/{name}": value for group, values in groups.items() for name, value in values.items()}
-    single = asdict(record).keys() - {"step", "plan_digest", "losses", "metrics"}
+    single = asdict(record).keys() - {"step", "plan_digest", "losses", "metrics", "evals"}
     named |= {f"run/{name}": getattr(record, name) for name in single}
     return {name: value for name, value in named.items() if value is not None}

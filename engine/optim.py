@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -27,6 +28,8 @@ class OptimConfig:
         momentum: of SGD and LARS.
         nesterov: Nesterov's form of it.
         betas: of AdamW and LAMB.
+        rates: beginnings of parameters' names (those of checkpoints, ``backbone.``, ``classifier.``) to factors of the
+            learning rate, such as ``{backbone.: 0.1}``; the longest that fits counts, all others have the rate itself.
         weight_decay: decoupled in AdamW; in LARS and LAMB inside of what a tensor's norm scales, as in the papers.
         trust: of LARS, its trust coefficient (there named eta).
         decay_all: decay norm weights and biases too, as the four papers' code does; False leaves out all parameters
@@ -48,6 +51,7 @@ class OptimConfig:
     clip_norm: float = 0.0
     trust: float = 1e-3
     fused: Literal["auto", "torch", "apex"] = "auto"
+    rates: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.lr <= 0 or min(self.weight_decay, self.clip_norm) < 0 or not 0 <= self.momentum < 1:
@@ -61,6 +65,8 @@ class OptimConfig:
             )
         if not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"optim.betas must lie in [0, 1), got {self.betas}")
+        if any(rate < 0 for rate in self.rates.values()):
+            raise InputError(f"optim.rates must not be negative, got {self.rates}")
         if self.nesterov and self.momentum == 0:
             raise InputError("optim.nesterov needs optim.momentum above 0")
 
@@ -76,7 +82,7 @@ def build_optimizer(config: OptimConfig, module: nn.Module, *, device: torch.dev
     Raises:
         InputError: if nothing is trainable, or a package is asked for and not there.
     """
-    groups = parameter_groups(module, weight_decay=config.weight_decay, decay_all=config.decay_all)
+    groups = parameter_groups(module, weight_decay=config.weight_decay, decay_all=config.decay_all, rates=config.rates)
     if config.name in ("lars", "lamb"):
         return _large_batch(config, groups)
     if config.fused == "apex":
@@ -89,23 +95,50 @@ def build_optimizer(config: OptimConfig, module: nn.Module, *, device: torch.dev
     )  # weight decay stands in the groups
 
 
-def parameter_groups(module: nn.Module, *, weight_decay: float, decay_all: bool) -> list[dict[str, Any]]:
-    """Groups for an optimizer; with `decay_all` one, else one that decays and one (norms, biases) that does not."""
-    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+def parameter_groups(
+    module: nn.Module, *, weight_decay: float, decay_all: bool, rates: Mapping[str, float] | None = None
+) -> list[dict[str, Any]]:
+    """Groups for an optimizer; with `decay_all` one, else one that decays and one (norms, biases) that does not.
+
+    Args:
+        module: whose parameters.
+        weight_decay: of those that decay.
+        decay_all: whether all do.
+        rates: beginnings of names to factors of the learning rate; each factor has groups of its own.
+
+    Raises:
+        InputError: where nothing is trainable, or a beginning fits no name.
+    """
+    trainable = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
     if not trainable:
         raise InputError(f"{type(module).__name__} has no trainable parameter")
-    if decay_all:
-        return [{"params": trainable, "weight_decay": weight_decay}]
-    matrices = [parameter for parameter in trainable if parameter.ndim >= 2]
-    vectors = [parameter for parameter in trainable if parameter.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    of_rate: dict[str, list[nn.Parameter]] = {"": [], **{start: [] for start in rates or {}}}
+    for name, parameter in trainable.items():
+        of_rate[max((start for start in of_rate if name.startswith(start)), key=len)].append(parameter)
+    if idle := [start for start in rates or {} if not any(name.startswith(start) for name in trainable)]:
+        known = sorted({f"{name.partition('.')[0]}." for name in trainable})
+        raise InputError(
+            f"optim.rates {idle[0]}: no trained parameter begins so; there are {', '.join(known)} and what is below"
+        )
+    groups = []
+    for start, parameters in of_rate.items():
+        rate = {"rate": rates[start]} if rates and start in rates else {}
+        if decay_all:
+            groups.append({"params": parameters, "weight_decay": weight_decay, **rate})
+            continue
+        matrices = [parameter for parameter in parameters if parameter.ndim >= 2]
+        vectors = [parameter for parameter in parameters if parameter.ndim < 2]
+        groups += [
+            {"params": matrices, "weight_decay": weight_decay, **rate},
+            {"params": vectors, "weight_decay": 0.0, **rate},
+        ]
     return [group for group in groups if group["params"]]
 
 
 def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
-    """Use `lr` in the next step."""
+    """Use `lr` in the next step, times the factor of each group that has one."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("rate", 1.0)
 
 
 def optimizer_state(optimizer: Optimizer) -> dict[str, Any]:

@@ -34,6 +34,8 @@ _NAMES = {
     Stage.BACKWARD: "backward",
     Stage.OPTIMIZER: "optimizer",
     Stage.AGREE: "logging",
+    Stage.EVALUATE: "evaluation",
+    Stage.COMPARE: "evaluation",
     Stage.LOG: "logging",
     Stage.SAVE: "logging",
     Stage.CLOSE: "logging",
@@ -49,6 +51,7 @@ _REMEDIES = {
     "of gradients and the wait for the slowest rank; the trace tells which operations",
     "optimizer": "optim.fused torch or apex, or a larger batch a step",
     "logging": "larger train.log_every and train.save_every, and train.save_in_background",
+    "evaluation": "larger validate.every_epochs or online.every_epochs, or fewer clips and videos there",
 }
 
 

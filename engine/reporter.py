@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
+from engine.best import EVAL
 from engine.boards import check_wandb
 from engine.dashboard import Display, show_training
 from engine.log import Heartbeat, IntervalMeter, LogRecord, RunLog, allocated_mb, finite_or_none, resident_mb
@@ -36,6 +38,19 @@ class Reporter:
             heartbeat.beat(step)
             display.step_done()
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the time of a block out of the speed of training; what the device still does is waited for before."""
+        if self._world.device.type == "cuda":
+            torch.cuda.synchronize(self._world.device)
+        with self._meter.paused():
+            yield
+
+    def alive(self, step: int) -> None:
+        """Say that this rank works, between two steps."""
+        if self._sinks:
+            self._sinks[1].beat(step)
+
     def log(
         self,
         step: int,
@@ -51,11 +66,12 @@ class Reporter:
         samples_per_step: int,
         views: int,
         cost: StepFlops,
+        evals: Mapping[str, float],
     ) -> dict[str, float]:
         """Write a record of this step; every rank must call it, and each waits for its device here.
 
         Returns:
-            the means over ranks that it holds, as ``loss/NAME`` and ``metric/NAME``.
+            the means over ranks that it holds, as ``loss/NAME`` and ``metric/NAME``, and `evals` as ``eval/NAME``.
 
         Args:
             step: finished steps.
@@ -70,6 +86,7 @@ class Reporter:
             samples_per_step: of all ranks.
             views: clips of a sample.
             cost: of a step of this rank.
+            evals: what was measured after this step, the same on all ranks.
         """
         named = {("loss", name): value for name, value in losses.items()}
         named |= {("metric", name): value for name, value in metrics.items()}
@@ -77,6 +94,7 @@ class Reporter:
         digest = sum(self._world.gather(plan_digest)) % DIGESTS
         speed = self._meter.read(wait_s, clips_per_step=samples_per_step * views)
         told = {f"{kind}/{name}": value for (kind, name), value in values.items()}
+        told |= {f"{EVAL}{name}": value for name, value in evals.items()}
         if not self._sinks:
             return told
         record = LogRecord(
@@ -92,12 +110,18 @@ class Reporter:
             data_wait_share=min(1.0, speed["data_wait_s"] / max(speed["step_s"], 1e-9)),
             memory_mb=allocated_mb(self._world.device),
             host_memory_mb=resident_mb(),
+            evals=finite_or_none(evals),
             **cost.rates(speed["step_s"]),
             **speed,
         )
         self._sinks[0].write(record)
         self._sinks[2].show(record)
         return told
+
+    def add_evals(self, step: int, evals: Mapping[str, float]) -> None:
+        """Put what was measured after a step into the record that was written of it before."""
+        if self._sinks:
+            self._sinks[0].add_evals(step, finite_or_none(evals))
 
     def syncing(self) -> Callable[[], object]:
         """What makes the log of by now durable, for the thread that then writes a checkpoint; a disk may be slow."""

@@ -15,8 +15,8 @@ from engine.world import World
 
 _LOG = logging.getLogger(__name__)
 _OF_A_RUN = (
-    "log.jsonl", "config.yaml", "classes.json", "heartbeat.json", "tensorboard", "profile", "report.html",
-    "eval-*.json", "hang-rank-*.txt", "checkpoints",
+    "log.jsonl", "config.yaml", "classes.json", "trained-on.txt", "held-out.txt", "heartbeat.json", "tensorboard",
+    "profile", "report.html", "eval-*.json", "hang-rank-*.txt", "checkpoints",
 )  # fmt: skip
 """What `start_over` moves; checkpoints last, so that a kill in between leaves a run that goes on."""
 
@@ -125,7 +125,7 @@ def make_way(beginning: Beginning, run_dir: Path) -> None:
     Raises:
         RunError: if it cannot be moved.
     """
-    for name in ("log.jsonl", "config.yaml", "classes.json", "heartbeat.json"):
+    for name in ("log.jsonl", "config.yaml", "classes.json", "trained-on.txt", "held-out.txt", "heartbeat.json"):
         sweep_leftovers(run_dir, name)
     if not beginning.aside:
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
@@ -17,10 +17,12 @@ from torch.nn.modules.batchnorm import _NormBase
 from data_process.errors import InputError, RunError
 from engine.averages import WeightAverages
 from engine.background_save import BackgroundSaver
-from engine.best import Best
+from engine.best import EVAL, Best
 from engine.checkpoint import RunFacts, RunState, refuse_changed, write_state
 from engine.faults import FaultWatch, TooManyFaultsError
+from engine.online import Online, OnlineMeasure
 from engine.optim import OptimConfig, build_optimizer, optimizer_state, restore_optimizer
+from engine.plateau import Plateau
 from engine.precision import Precision, PrecisionConfig
 from engine.resume import Resume, begin, make_way
 from engine.schedule import ScheduleConfig, build_schedule
@@ -49,12 +51,12 @@ class Session:
         run_dir: folder of the run.
         world: all ranks.
         facts: what a resume is held to.
+        online: what the run measures of itself.
 
     Attributes:
         config: as given.
         world: as given.
         num_steps: length of the run.
-        learning_rate: step (from 0) to the rate used in it.
         clip_norm: largest norm of all gradients together, 0 for no clipping.
         method: on its device, without wrappers.
         module: the method as it is called: batch to (losses, metrics), wrapped by DDP or torch.compile where asked.
@@ -63,6 +65,9 @@ class Session:
         faults: looks for what is not finite.
         averages: of the weights, where they are asked for.
         best: the best checkpoint so far, where that is asked for.
+        plateau: the learning rate that follows a value of the log; None for another schedule.
+        online: what the run measures of itself.
+        owes: whether what is due to be measured after the last finished step is yet to be.
         cost: operations of a step.
 
     Raises:
@@ -81,16 +86,19 @@ class Session:
         run_dir: Path,
         world: World,
         facts: RunFacts,
+        online: Sequence[OnlineMeasure] = (),
     ) -> None:
         _check(config, facts, world)
         self.config, self.world, self._facts = config, world, facts
         self.num_steps = config.num_steps(steps_per_epoch)
-        self.learning_rate = build_schedule(
-            schedule,
-            base_lr=optim.rate_for(config.global_batch),
-            num_steps=self.num_steps,
-            steps_per_epoch=steps_per_epoch,
+        self._steps_per_epoch, base_lr = steps_per_epoch, optim.rate_for(config.global_batch)
+        self._schedule = build_schedule(
+            schedule, base_lr=base_lr, num_steps=self.num_steps, steps_per_epoch=steps_per_epoch
         )
+        self.plateau = Plateau(schedule, base_lr) if schedule.name == "plateau" else None
+        self.online = Online(online, num_steps=self.num_steps)
+        self.owes = False
+        _check_measured(config, schedule, online)
         self.clip_norm = optim.clip_norm
         self._run_dir, self._folder = run_dir, run_dir / "checkpoints"
         self._saver = BackgroundSaver(self._folder, keep=config.keep, keep_every=config.keep_every)
@@ -118,6 +126,30 @@ class Session:
             max_skipped=config.max_skipped,
             judge_gradients=not self.precision.scales_loss,
         )
+
+    def learning_rate(self, step: int) -> float:
+        """The rate used in a step (from 0), the next that is done."""
+        return self.plateau.rate if self.plateau else self._schedule(step)
+
+    def observe(self, done: int, told: Mapping[str, float]) -> None:
+        """Take note of the record of a step for what follows the log.
+
+        Args:
+            done: finished steps.
+            told: as `engine.reporter.Reporter.log` returns it.
+        """
+        self.best.observe(told)
+        if self.plateau:
+            self.plateau.observe(told, epoch_ends=done % self._steps_per_epoch == 0)
+
+    def settle(self, evals: Mapping[str, float]) -> None:
+        """Take note of what was measured of a step whose record was written before."""
+        told = {f"{EVAL}{name}": value for name, value in evals.items()}
+        if self.best.is_evaluated:
+            self.best.observe(told)
+        if self.plateau and self.plateau.is_evaluated:
+            self.plateau.observe(told, epoch_ends=False)
+        self.owes = False
 
     def resume(self, asked: Resume) -> int:
         """Load the checkpoint to begin with, wrap the method, and say how many steps are finished.
@@ -221,7 +253,9 @@ class Session:
             scaler=self.precision.state(),
             ema=self.averages.state() if self.averages else {},
             best=self.best.state,
+            plateau=self.plateau.state if self.plateau else {},
             num_skipped=self.faults.num_skipped,
+            owes=self.owes,
         )
 
     def _load(self, state: RunState, source: Path) -> None:
@@ -246,7 +280,10 @@ class Session:
             self.averages.restore(state.ema)
         if self._folder in (source, source.parent):  # another run's best is not in this folder
             self.best.restore(state.best)
+        if self.plateau:
+            self.plateau.restore(state.plateau)
         self.faults.num_skipped = state.num_skipped
+        self.owes = state.owes and self.online.is_due(state.step)
         _LOG.info("going on from step %d of %s", state.step, source)
 
 
@@ -326,6 +363,17 @@ def _wrapped(module: nn.Module, config: TrainConfig, world: World) -> nn.Module:
         compiled: Any = torch.compile(module)
         return compiled
     return module
+
+
+def _check_measured(config: TrainConfig, schedule: ScheduleConfig, online: Sequence[OnlineMeasure]) -> None:
+    wanted = {"train.keep_best": config.keep_best}
+    wanted |= {"schedule.measure": schedule.measure} if schedule.name == "plateau" else {}
+    for name, measure in wanted.items():
+        if measure.startswith(EVAL) and not online:
+            raise InputError(
+                f"{name} {measure} is a value of an evaluation, but this run measures nothing of itself; set "
+                "validate.source (such as held_out) or online.every_epochs, or name a value of the log"
+            )
 
 
 def _check(config: TrainConfig, facts: RunFacts, world: World) -> None:

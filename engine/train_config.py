@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from data_process.errors import InputError
-from engine.best import LOSS, METRIC
+from engine.best import EVAL, LOSS, METRIC
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class TrainConfig:
             (`--weights ema`); 0 for none.
         keep_best: what makes a checkpoint the best one, which stays and which ``checkpoints/best`` names: ``loss/NAME``
             of the log (the smallest; ``loss/total`` is the sum) or ``metric/NAME`` (the largest), as the mean of the
-            records since the checkpoint before. Empty for none.
+            records since the checkpoint before; or ``eval/NAME`` of what the run measures of itself (the largest, of
+            ``eval/val_loss`` the smallest), each of which then has a checkpoint of its own. Empty for none.
         stop_at_step: leave after this step as if time had run out, and go on when started without it; 0 for never.
         channels_last: keep 3-D convolution weights in channels-last order, in which torch is faster.
         recompute: keep only what goes into each part of a backbone, and compute what is inside anew for its gradient:
@@ -91,9 +92,10 @@ class TrainConfig:
         for name in ("seed", "keep_every", "max_skipped", "stop_at_step"):
             if getattr(self, name) < 0:
                 raise InputError(f"train.{name} must not be negative, got {getattr(self, name)}")
-        if self.keep_best and not self.keep_best.startswith((LOSS, METRIC)):
+        if self.keep_best and not self.keep_best.startswith((LOSS, METRIC, EVAL)):
             raise InputError(
-                f"train.keep_best must be {LOSS}NAME or {METRIC}NAME, such as {LOSS}total; got {self.keep_best}"
+                f"train.keep_best must be {LOSS}NAME or {METRIC}NAME or {EVAL}NAME, such as {LOSS}total; got "
+                f"{self.keep_best}"
             )
         if not 0 <= self.ema < 1:
             raise InputError(f"train.ema ({self.ema}) must be 0 (off) or a share below 1, such as 0.999")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from enum import Enum
 from pathlib import Path
@@ -13,6 +13,7 @@ from data_process.errors import RunError
 from engine.beats import Stage
 from engine.checkpoint import RunFacts
 from engine.micro_batches import gradients
+from engine.online import At, OnlineMeasure
 from engine.optim import OptimConfig, set_learning_rate
 from engine.precision import PrecisionConfig
 from engine.profile import Follower, Profile, profiling
@@ -83,6 +84,7 @@ def train(
     watchdog: Watchdog | None = None,
     profile: Profile | None = None,
     resume: Resume = Resume(),  # noqa: B008 - frozen
+    online: Sequence[OnlineMeasure] = (),
 ) -> Outcome:
     """Train a method to the end of the run, from its last checkpoint if there is one; called by every rank.
 
@@ -104,6 +106,7 @@ def train(
         watchdog: from `engine.watchdog.watching`, started here; None to wait for a rank that hangs as long as it does.
         profile: time and trace the next steps, then pause; None for training.
         resume: where to begin, other than with the newest checkpoint of the run folder.
+        online: what the run measures of itself between steps, for the log, the best checkpoint and the schedule.
 
     Raises:
         InputError: if the run folder holds a run on other samples, or the settings contradict each other.
@@ -119,6 +122,7 @@ def train(
         run_dir=run_dir,
         world=world,
         facts=facts,
+        online=online,
     )
     watchdog = watchdog or Watchdog(0.0)
     with closing(session):
@@ -144,10 +148,10 @@ def _train(
     config, world = session.config, session.world
     start, total = session.resume(resume), session.num_steps
     steps = range(start, min(total, config.stop_at_step or total))
-    if not steps:
+    if not (steps or session.owes):
         _LOG.info("%s is at step %d of %d: nothing is left to do", run_dir, start, total)
         return Outcome.FINISHED if start >= total else Outcome.PAUSED
-    steps = profile.limit(steps) if profile else steps
+    steps = profile.limit(steps) if profile and steps else steps
     session.make_way()
     accepted()
     watchdog.start(run_dir, world, step=start)
@@ -161,8 +165,10 @@ def _train(
         wandb_project=config.wandb,
     ) as report:
         with peers_answer(), profiling(profile, watchdog, run_dir, world) as follower:
-            done, reason = _loop(session, loader, report, stop, follower, steps)
-        outcome = Outcome.FINISHED if done == total else _OUTCOMES[reason]
+            if session.owes:
+                _settle(session, report, follower.at, start)
+            done, reason = _loop(session, loader, report, stop, follower, steps) if steps else (start, Stop.NONE)
+        outcome = Outcome.FINISHED if done == total and not session.owes else _OUTCOMES[reason]
         report.end(done, outcome.value)
     watchdog.at(Stage.CLOSE)
     world.wait_for_all()  # a rank that left early could end the job before rank 0 has closed its files
@@ -179,7 +185,8 @@ def _loop(
     for step, batch in zip(steps, loader.batches(steps.start), strict=False):
         at(Stage.FORWARD)
         done = step + 1
-        log_due = done % config.log_every == 0 or done == session.num_steps
+        eval_due = session.online.is_due(done)
+        log_due = done % config.log_every == 0 or done == session.num_steps or eval_due
         seed_dropout(config.seed, step, world.rank)
         session.faults.begin()
         optimizer.zero_grad()
@@ -199,7 +206,10 @@ def _loop(
         report.step_done(done)
         reason = stop.agreed()
         last = done == steps.stop or reason is not Stop.NONE
-        save_due = done % config.save_every == 0 or last
+        save_due = done % config.save_every == 0 or last or (eval_due and session.best.is_evaluated)
+        # A stop may leave little time: it saves, and the next start begins with what is owed.
+        session.owes = eval_due and reason is not Stop.NONE
+        evals = _evaluated(session, report, at, done) if eval_due and not session.owes else {}
         at(Stage.LOG)
         if log_due or save_due:  # the only place that waits for the device
             session.check_finite(done)
@@ -217,8 +227,9 @@ def _loop(
                 samples_per_step=config.global_batch,
                 views=len(batch.clips),
                 cost=session.cost,
+                evals=evals,
             )
-            session.best.observe(told)
+            session.observe(done, told)
         if save_due:
             at(Stage.SAVE)
             session.save(done, first=report.syncing(), wait=last)
@@ -226,3 +237,28 @@ def _loop(
             return done, reason
         at(Stage.DATA)
     raise RunError(f"the loader ended after step {done}, {steps.stop} were to be done")
+
+
+def _evaluated(session: Session, report: Reporter, at: At, done: int) -> dict[str, float]:
+    """What the run measures of itself after `done` steps; no part of the time of training."""
+
+    def alive(stage: Stage) -> None:
+        at(stage)
+        report.alive(done)
+
+    at(Stage.EVALUATE)
+    with report.paused():
+        return session.online.take(done, session.method, alive)
+
+
+def _settle(session: Session, report: Reporter, at: At, done: int) -> None:
+    """Measure what a stop after `done` steps has left, and save that it is measured."""
+    # As the optimizer had it when it was saved: the file that is written again is to be that of an unbroken run.
+    set_learning_rate(session.optimizer, session.learning_rate(done - 1))
+    evals = _evaluated(session, report, at, done)
+    at(Stage.LOG)
+    report.add_evals(done, evals)
+    session.settle(evals)
+    at(Stage.SAVE)
+    session.save(done, first=report.syncing(), wait=done == session.num_steps)
+    at(Stage.DATA)

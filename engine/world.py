@@ -29,7 +29,8 @@ class DistConfig:
         device: ``auto`` takes a GPU where torch sees one, else the CPU.
         backend: ``auto`` is nccl on a GPU and gloo on the CPU.
         timeout_s: seconds after which a silent peer counts as lost. Must exceed the slowest legitimate wait: writing a
-            checkpoint, the first compiled step. Opening (and staging) the data may take longer.
+            checkpoint, the first compiled step, the slowest rank's part of an evaluation after the quickest one's.
+            Opening (and staging) the data may take longer.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"

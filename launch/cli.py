@@ -18,6 +18,7 @@ COMMANDS = {
     "import-lmdb": "databases of CoCLR and CSTP to shards, without encoding",
     "inspect": "contact sheet of videos or of what a run sees; what a network costs",
     "pretrain": "train a method on shards: one process, torchrun or SLURM",
+    "finetune": "train a classifier on pretrained weights, or from scratch",
     "retrieve": "video retrieval with a trained backbone",
     "knn": "k-nearest-neighbour classification with a trained backbone",
     "linear": "linear probe of a trained backbone",

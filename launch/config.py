@@ -23,6 +23,7 @@ from engine.schedule import ScheduleConfig
 from engine.trainer import TrainConfig
 from engine.world import DistConfig
 from launch.cluster import ClusterConfig
+from launch.downstream_config import FinetuneConfig, OnlineConfig, ValidationConfig
 from launch.settings import merged, refuse_unknown
 from models.method import DatasetFacts, Method
 from pipelines.loader import PipelineConfig
@@ -43,6 +44,9 @@ class RunConfig:
         precision: number formats.
         dist: process group.
         eval: clips and measures of retrieve, knn, linear, test and extract.
+        finetune: what the backbone begins with, of `intravid finetune`.
+        validate: accuracy of a classifier on other videos, measured while it trains.
+        online: kNN on a small labelled set, measured while a method is pretrained.
         launch: what `intravid submit` asks of SLURM.
     """
 
@@ -56,6 +60,9 @@ class RunConfig:
     precision: PrecisionConfig = field(default_factory=PrecisionConfig)
     dist: DistConfig = field(default_factory=DistConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    validate: ValidationConfig = field(default_factory=ValidationConfig)
+    online: OnlineConfig = field(default_factory=OnlineConfig)
     launch: ClusterConfig = field(default_factory=ClusterConfig)
 
 
@@ -97,19 +104,14 @@ def load_run(recipe: Path, overrides: Sequence[str] = ()) -> LoadedRun:
         InputError: for a missing recipe, a key that is not known (with the nearest that is), or a value of another
             type.
     """
-    if not recipe.is_file():
-        raise InputError(f"there is no recipe {recipe}; expected a YAML file such as configs/smoke/iic.yaml")
-    made = parser()
+    content, made = read_recipe(recipe), parser()
     try:
-        content = _read(recipe)
         refuse_unknown(RunConfig, merged(content, overrides))
         with redirect_stderr(StringIO()):
             settings = made.parse_args(["--config", _renamed(recipe, content), *overrides])
             instantiated = _instantiate(made, settings)
     except (ArgumentError, ValueError, TypeError) as error:
         raise InputError(f"{recipe}: {explained(str(error))}") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{recipe} is not YAML: {error}") from None
     dumped = made.dump(settings, skip_validation=True, skip_unset=False)
     plain = yaml.safe_load(dumped)
     config = RunConfig(**{name: getattr(instantiated, name) for name in RunConfig.__dataclass_fields__})
@@ -132,8 +134,18 @@ def build_method(plain: dict[str, Any], facts: DatasetFacts, *, seed: int) -> Me
             raise InputError(f"method: {' '.join(str(error).split())}") from None
 
 
-def _read(recipe: Path) -> dict[str, Any]:
-    content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+def read_recipe(recipe: Path) -> dict[str, Any]:
+    """What a recipe sets, as nested plain values.
+
+    Raises:
+        InputError: where there is none, or it is not YAML.
+    """
+    if not recipe.is_file():
+        raise InputError(f"there is no recipe {recipe}; expected a YAML file such as configs/smoke/iic.yaml")
+    try:
+        content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise InputError(f"{recipe} is not YAML: {error}") from None
     if not isinstance(content, dict):
         raise InputError(f"{recipe} holds no settings; expected `method:` and others, as in configs/smoke/iic.yaml")
     if "cluster" in content and "launch" not in content:
@@ -142,7 +154,7 @@ def _read(recipe: Path) -> dict[str, Any]:
 
 
 def _renamed(recipe: Path, content: dict[str, Any]) -> str:
-    """The recipe for the parser: its path, or the text of what `_read` has mended."""
+    """The recipe for the parser: its path, or the text of what `read_recipe` has mended."""
     mended = "cluster:" in recipe.read_text(encoding="utf-8") and "cluster" not in content
     return yaml.safe_dump(content, sort_keys=False) if mended else str(recipe)
 

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,8 @@ from engine.watchdog import Watchdog, watching
 from engine.world import World, join, leave
 from launch.config import LoadedRun
 from launch.env import check_network, check_one_checkout, rank_variables, was_started_again
+from launch.initial_weights import begins, load_initial, refuse_other_weights
+from launch.online import online_measures
 from launch.requeue import leave_stopped, seconds_left
 from launch.shared_cores import share_cores
 from models.method import DatasetFacts
@@ -31,6 +32,9 @@ from pipelines.paired import PairedFlow
 
 CLASSES_FILE = "classes.json"
 """Of a run folder: names of the classes in the order of the labels, which say what a classifier's scores mean."""
+
+TRAINED_FILE, HELD_OUT_FILE = "trained-on.txt", "held-out.txt"
+"""Of a run folder: ids of the videos that a share was taken of or left out; `data.subset` reads such files."""
 
 _LOG = logging.getLogger(__name__)
 _STOPS = {
@@ -118,6 +122,13 @@ def _run(
     # Data that do not fill a batch are refused by the loader, with more to say.
     num_steps = config.train.num_steps(max(1, len(videos) // config.train.global_batch))
     method = loaded.build_method(DatasetFacts(len(videos), len(videos.classes), num_steps))
+    if config.finetune.weights:
+        if begins(resume, run_dir):
+            load_initial(method, config.finetune, loaded.plain["method"])
+        else:
+            refuse_other_weights(config.finetune, run_dir)
+    given = {"world": world, "sharing": sharing, "steps_per_epoch": max(1, len(videos) // config.train.global_batch)}
+    online = world.finish_together(lambda: online_measures(config, videos, method, **given))
     with build_loader(
         videos,
         method.planner(),
@@ -143,10 +154,11 @@ def _run(
             stop=stop,
             facts=RunFacts(config.train.seed, config.train.global_batch, _digest(videos, flow), loaded.plain),
             # Not earlier: a start that is refused must leave the configuration of the run that is there.
-            accepted=lambda: _write_config(run_dir, loaded.text, videos.classes) if world.is_main else None,
+            accepted=lambda: _write_config(run_dir, loaded, videos) if world.is_main else None,
             watchdog=watchdog,
             profile=profile,
             resume=resume,
+            online=online,
         )
 
 
@@ -154,12 +166,26 @@ def _digest(videos: VideoSet, flow: tuple[VideoSet, np.ndarray] | None) -> str:
     return f"{videos.digest}+{flow[0].digest}" if flow else videos.digest
 
 
-def _write_config(run_dir: Path, text: str, classes: Sequence[str]) -> None:
+def _write_config(run_dir: Path, loaded: LoadedRun, videos: VideoSet) -> None:
     run_dir.mkdir(parents=True, exist_ok=True)
     with replacing(run_dir / CLASSES_FILE) as file:
-        file.write(json.dumps(list(classes), indent=1).encode())
+        file.write(json.dumps(list(videos.classes), indent=1).encode())
+    data, lists = loaded.config.data, {}
+    if data.label_fraction < 1 or data.held_out:
+        lists[TRAINED_FILE] = videos
+        _LOG.info("trained on %d videos of %d classes: %s", len(videos), _num_classes(videos), run_dir / TRAINED_FILE)
+    if data.held_out:
+        lists[HELD_OUT_FILE] = held = data.open_held_out()
+        _LOG.info("held out %d videos of %d classes: %s", len(held), _num_classes(held), run_dir / HELD_OUT_FILE)
+    for name, chosen in lists.items():
+        with replacing(run_dir / name) as file:
+            file.write("".join(f"{one}\n" for one in chosen.ids()).encode())
     with replacing(run_dir / "config.yaml") as file:
-        file.write(text.encode())
+        file.write(loaded.text.encode())
+
+
+def _num_classes(videos: VideoSet) -> int:
+    return len(set(videos.labels.tolist()))
 
 
 def set_up_logging(world: World | None = None) -> None:

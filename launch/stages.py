@@ -111,10 +111,12 @@ def _cluster(of_cluster: Sequence[str], options: Sequence[str]) -> ClusterConfig
 
 
 def _training_stage(command: str, words: Sequence[str], of_cluster: Sequence[str], options: Sequence[str]) -> Stage:
-    from launch.commands.pretrain import command_parser
+    from launch.commands import finetune, pretrain
     from launch.config import load_run
 
-    given, overrides = command_parser().parse_known_args(words)
+    given, overrides = (finetune if command == "finetune" else pretrain).command_parser().parse_known_args(words)
+    if command == "finetune":
+        overrides = finetune.run_overrides(given, overrides)
     config = load_run(given.recipe, [*of_cluster, *overrides, *options]).config
     passes = config.train.accumulate
     if config.train.global_batch % (config.launch.num_ranks * passes):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from launch.commands._profile import add_profile, asked_profile
 from launch.commands._resume import add_resume
 
 EXAMPLE = """\
@@ -34,13 +35,7 @@ def command_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--stop-after", type=float, default=0.0, metavar="SECONDS", help="save and stop after this long"
     )
-    parser.add_argument(
-        "--profile",
-        action="store_true",
-        help="time the stages of some steps, trace a few more into the run folder, name what limits the run, and stop "
-        "with the state saved; the same command without it goes on",
-    )
-    parser.add_argument("--profile-steps", type=int, default=20, metavar="N", help="that are timed (20)")
+    add_profile(parser)
     add_resume(parser)
     return parser
 
@@ -53,15 +48,13 @@ def main(arguments: list[str]) -> int:
         settings_parser().print_help()
         return 0
     given, overrides = command_parser().parse_known_args(arguments)
-    from engine.profile import Profile
     from launch.config import load_run
     from launch.pretrain import pretrain
 
-    profile = Profile(given.profile_steps) if given.profile else None
     return pretrain(
         load_run(given.recipe, overrides),
         stop_after_s=given.stop_after,
-        profile=profile,
+        profile=asked_profile(given),
         resume=given.resume,
         start_over=given.start_over,
     )

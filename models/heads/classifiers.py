@@ -7,6 +7,8 @@ B clips, C channels of the feature map, N classes.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -115,3 +117,49 @@ class TemporalClassifier(nn.Module):
             )
         x = feature_map.mean(dim=(3, 4), keepdim=True).unfold(2, self.window, 1).mean(dim=-1)
         return self.conv(self.dropout(x)).mean(dim=(2, 3, 4))
+
+
+@dataclass(frozen=True)
+class ClassifierHead:
+    """Which of the layers above stands on a backbone.
+
+    Attributes:
+        kind: linear (`LinearClassifier`, over pooled features) or temporal (`TemporalClassifier`, over feature maps).
+        normalize: of linear: scale features to length 1 first (CSTP).
+        batch_norm: of linear: normalise each feature over the batch (CSTP).
+        hidden_dim: of linear: width of a further layer; null for none.
+        init_std: of linear: of the first weights; null for torch's own (IIC, VTDL).
+        legacy_init: of linear: first weights as CSTP draws them.
+        window: of temporal: frames of the feature map that are averaged first.
+        kernel: of temporal: frames that its convolution sees.
+    """
+
+    kind: Literal["linear", "temporal"] = "linear"
+    normalize: bool = False
+    batch_norm: bool = False
+    hidden_dim: int | None = None
+    init_std: float | None = 0.01
+    legacy_init: bool = False
+    window: int = 2
+    kernel: int = 7
+
+    def build(self, in_dim: int, num_classes: int, *, dropout: float) -> LinearClassifier | TemporalClassifier:
+        """The layer, with first weights.
+
+        Args:
+            in_dim: channels of the feature map.
+            num_classes: logits.
+            dropout: share of its inputs set to 0 in training.
+        """
+        if self.kind == "temporal":
+            return TemporalClassifier(in_dim, num_classes, window=self.window, kernel=self.kernel, dropout=dropout)
+        return LinearClassifier(
+            in_dim,
+            num_classes,
+            normalize=self.normalize,
+            batch_norm=self.batch_norm,
+            dropout=dropout,
+            hidden_dim=self.hidden_dim,
+            init_std=self.init_std,
+            legacy_init=self.legacy_init,
+        )

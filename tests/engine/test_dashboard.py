@@ -71,6 +71,14 @@ def test_a_loss_tells_where_it_goes(before, now, arrow):
     assert re.search(rf"total +{now:.0f} {arrow}", text)
 
 
+def test_what_was_evaluated_last_stays_in_sight():
+    evaluated = replace(record(1), evals={"val_accuracy": 0.625, "val_loss": None})
+    text = shown(evaluated, record(2))
+    assert re.search(r"val_accuracy +0\.625", text)
+    assert re.search(r"val_loss +not finite", text)
+    assert "evaluation" not in shown(record(1))
+
+
 def test_many_metrics_leave_room():
     text = shown(replace(record(1), metrics={f"metric_{number:02d}": 1.0 for number in range(40)}))
     assert "metric_11" in text

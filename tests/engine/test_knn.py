@@ -44,3 +44,15 @@ def test_a_gallery_smaller_than_k_votes_as_a_whole():
     votes = knn_votes(torch.eye(2), torch.eye(2), torch.tensor([0, 1]), num_classes=3, temperature=1.0)
     expected = torch.tensor([[np.e, 1.0, 0.0], [1.0, np.e, 0.0]], dtype=torch.float64)
     torch.testing.assert_close(votes, expected)
+
+
+@pytest.mark.parametrize("k", [1, 5, 100])
+def test_a_video_that_is_left_out_has_no_voice_in_its_own_class(k):
+    _, gallery, labels = drawn(7)
+    features, classes = torch.from_numpy(gallery), torch.from_numpy(labels)
+    given = {"num_classes": 4, "neighbours": k}
+    votes = knn_votes(features, features, classes, **given, chunk=7, leave_one_out=True)
+    for row in range(len(features)):
+        others = torch.arange(len(features)) != row
+        expected = knn_votes(features[[row]], features[others], classes[others], **given)
+        torch.testing.assert_close(votes[[row]], expected, rtol=1e-12, atol=0)

@@ -1,10 +1,11 @@
 import json
 import os
+from dataclasses import replace
 
 import pytest
 import torch
 
-from engine.log import Heartbeat, IntervalMeter, LogRecord, RunLog, finite_or_none, read_log
+from engine.log import Heartbeat, IntervalMeter, LogRecord, RunLog, _scalars, finite_or_none, read_log
 
 
 def record(step):
@@ -56,6 +57,7 @@ def test_every_record_has_the_same_keys_and_exact_numbers(tmp_path):
         "host_memory_mb",
         "flops_per_s",
         "mfu",
+        "evals",
     ]
     entries = read_log(tmp_path / "log.jsonl")
     assert [list(entry) for entry in entries] == [keys, keys]
@@ -139,3 +141,22 @@ def test_a_log_is_made_durable_after_it_was_closed_too(tmp_path, monkeypatch):
     monkeypatch.setattr("engine.log.os.fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
     sync()
     assert synced == [(tmp_path / "log.jsonl").stat().st_ino]
+
+
+def test_what_is_measured_late_comes_into_the_record_of_its_step(tmp_path):
+    log = RunLog(tmp_path, tensorboard=False)
+    for step in (1, 2, 3):
+        log.write(record(step))
+    log.add_evals(2, {"knn_accuracy": 0.5})
+    log.write(record(4))
+    log.close()
+    entries = read_log(tmp_path / "log.jsonl")
+    assert [entry["step"] for entry in entries] == [1, 2, 3, 4]
+    assert [entry["evals"] for entry in entries] == [{}, {"knn_accuracy": 0.5}, {}, {}]
+
+
+def test_boards_get_what_was_measured_under_its_own_name():
+    scalars = _scalars(replace(record(1), evals={"val_accuracy": 0.5, "val_loss": None}))
+    assert scalars["eval/val_accuracy"] == 0.5
+    assert "eval/val_loss" not in scalars
+    assert not any("evals" in name for name in scalars)

@@ -6,7 +6,14 @@ import torch
 from torch import nn
 
 from data_process.errors import InputError
-from engine.optim import OptimConfig, build_optimizer, optimizer_state, restore_optimizer, set_learning_rate
+from engine.optim import (
+    OptimConfig,
+    build_optimizer,
+    optimizer_state,
+    parameter_groups,
+    restore_optimizer,
+    set_learning_rate,
+)
 
 CPU = torch.device("cpu")
 
@@ -156,3 +163,25 @@ def test_the_rate_grows_with_the_batch_where_it_is_asked_to(how, expected):
 def test_settings_that_cannot_be_are_refused(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         OptimConfig(**wrong)
+
+
+def test_groups_of_parameters_have_rates_of_their_own():
+    module = torch.nn.ModuleDict({"body": network(), "head": torch.nn.Linear(2, 2)})
+    rates = {"body.": 0.1, "body.0.": 0.0}
+    optimizer = build_optimizer(OptimConfig("sgd", lr=1.0, rates=rates), module, device=torch.device("cpu"))
+    set_learning_rate(optimizer, 0.5)
+    found = {id(one): group["lr"] for group in optimizer.param_groups for one in group["params"]}
+    for name, parameter in module.named_parameters():
+        expected = 0.5 if name.startswith("head") else 0.0 if name.startswith("body.0.") else 0.05
+        assert found[id(parameter)] == pytest.approx(expected), name
+    split = parameter_groups(module, weight_decay=0.1, decay_all=False, rates=rates)
+    assert sum(len(group["params"]) for group in split) == len(list(module.parameters()))
+    assert all((group["weight_decay"] == 0.1) == all(one.ndim > 1 for one in group["params"]) for group in split)
+
+
+def test_a_rate_for_no_parameter_is_refused_with_the_names_that_there_are():
+    module = torch.nn.ModuleDict({"body": network(), "head": torch.nn.Linear(2, 2)})
+    with pytest.raises(InputError, match=r"optim\.rates backbone\.: no trained parameter .* body\., head\."):
+        build_optimizer(OptimConfig("sgd", rates={"backbone.": 0.1}), module, device=torch.device("cpu"))
+    with pytest.raises(InputError, match=r"optim\.rates must not be negative"):
+        OptimConfig(rates={"body.": -1.0})

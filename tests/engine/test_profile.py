@@ -60,7 +60,7 @@ def test_each_stage_is_counted_over_the_timed_steps_alone():
     clock, told = timed(7, costs)
     expected = {name: 7 * costs[stage] for name, stage in (("data wait", Stage.DATA), ("forward", Stage.FORWARD))}
     expected |= {"backward": 7 * costs[Stage.BACKWARD], "optimizer": 7 * costs[Stage.OPTIMIZER]}
-    expected |= {"logging": 7 * sum(costs[stage] for stage in (Stage.AGREE, Stage.LOG, Stage.SAVE))}
+    expected |= {"logging": 7 * sum(costs[stage] for stage in (Stage.AGREE, Stage.LOG, Stage.SAVE)), "evaluation": 0.0}
     assert clock.seconds == expected
     # The watchdog hears of everything, as without a clock.
     assert len(told.stages) == 7 * (WARM_UP + 7 + TRACED) - 1
@@ -94,7 +94,7 @@ def test_a_profile_ends_with_a_trace_and_a_verdict_and_the_run_goes_on_as_if_wit
     assert json.loads((tmp_path / "cut" / "heartbeat.json").read_text())["step"] == profile.num_steps == 17
     told = json.loads((tmp_path / "cut" / "profile" / "stages.json").read_text())
     (of_rank,) = told["seconds_per_step"]
-    assert set(of_rank) == {"data wait", "forward", "backward", "optimizer", "logging"}
+    assert set(of_rank) == {"data wait", "forward", "backward", "optimizer", "evaluation", "logging"}
     assert all(value >= 0 for value in of_rank.values())
     assert sum(of_rank.values()) > 0
     with gzip.open(tmp_path / "cut" / "profile" / "trace.json.gz", "rt") as file:

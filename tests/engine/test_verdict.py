@@ -28,6 +28,8 @@ def test_the_rank_that_is_behind_is_the_one_the_others_wait_for():
         ((7, Stage.DATA), (7, Stage.FORWARD)),
         ((7, Stage.OPTIMIZER), (8, Stage.AGREE)),
         ((8, Stage.AGREE), (8, Stage.LOG)),
+        ((8, Stage.EVALUATE), (8, Stage.COMPARE)),  # one that is through waits for those that still evaluate
+        ((8, Stage.COMPARE), (8, Stage.LOG)),
         ((8, Stage.SAVE), (8, Stage.DATA)),  # only rank 0 writes, the others go on
         ((8, Stage.SAVE), (8, Stage.CLOSE)),
     ],

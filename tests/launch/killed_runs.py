@@ -38,18 +38,27 @@ def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def at_a_stage(rng, step):
+EVALUATION = (Stage.EVALUATE, Stage.COMPARE)
+TRAINING = [stage for stage in Stage if stage not in (*EVALUATION, Stage.CLOSE)]
+
+
+def at_a_stage(rng, step, stages=TRAINING):
     """At a stage of one of the next three steps."""
-    stage, original = rng.choice(list(Stage)[:-1]), Watchdog.at
+    stage, original = rng.choice(stages), Watchdog.at
     # The stages up to saving follow a finished step; every second one is saved.
     when = step + (2 if stage is Stage.SAVE else rng.randint(int(stage < Stage.SAVE), 2))
 
     def at(self, now, finished=None):
         original(self, now, finished)
-        if (self._at[0], now) == (when, stage):
+        if self._at[0] >= when and now is stage:
             die()
 
     Watchdog.at = at
+
+
+def in_an_evaluation(rng, step):
+    """At the next batch that is evaluated, or behind the last."""
+    at_a_stage(rng, step, EVALUATION)
 
 
 def between_operations(rng, step):
@@ -122,12 +131,13 @@ def child(recipe, moment, rng, step, said):
 def survive(recipe, folder, *, shards, kills, seed=0, flow=""):
     """How often the run was killed at each kind of moment; fails where it does not end as the unbroken one."""
     rng, counts, steps = random.Random(f"{recipe}{seed}"), collections.Counter(), 4 * kills + 4
+    moments = MOMENTS if load_run(recipe).config.validate.source == "none" else (*MOMENTS, in_an_evaluation)
     whole, cut = (reduced(recipe, run=folder / name, shards=shards, flow=flow, steps=steps, **SETTINGS)
                   for name in ("whole", "cut"))  # fmt: skip
     child(whole, None, rng, 0, folder / "whole.txt")
     while sum(counts.values()) < kills:
         saved = saved_in(folder / "cut" / "checkpoints")
-        moment = MOMENTS[rng.randrange(len(MOMENTS))]
+        moment = moments[rng.randrange(len(moments))]
         if not child(cut, moment, rng, int(saved[0].stem[5:]) if saved else 0, folder / "cut.txt"):
             break
         counts[moment.__name__] += 1

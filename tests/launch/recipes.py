@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import pytest
 import yaml
 
 from launch.config import load_run
@@ -10,12 +11,30 @@ from launch.config import load_run
 CONFIGS = Path(__file__).parents[2] / "configs"
 PRETRAIN = sorted((CONFIGS / "pretrain").glob("*.yaml"))
 SMOKE = sorted((CONFIGS / "smoke").glob("*.yaml"))
+FINETUNE = sorted((CONFIGS / "eval").glob("finetune_*.yaml"))
 DEMO = sorted((CONFIGS / "demo").glob("*.yaml"))
 
-LARGEST = {"width": 4, "num_frames": 8, "size": 32}
+OTHER_KINDS = ("finetune_iic_c3d_ucf101", "finetune_cstp_i3d_ucf101", "finetune_cstp_r21d_ucf101_frozen")
+"""Fine-tunings that differ from the papers' first in more than data, lengths and rates."""
+
+FIRST = (
+    "finetune_iic_r3d_ucf101",
+    "finetune_vtdl_i3d_hmdb51",
+    "finetune_dualvar_r21d_ucf101",
+    "finetune_cstp_r21d_ucf101",
+)
+
+LARGEST = {"width": 4, "num_frames": 8, "size": 32, "window": 1}
 """Of settings by name; all other whole numbers of a method end at `ANY`: rows of banks and queues, widths of heads."""
 
 ANY = 64
+
+
+def parameters(recipes, *, first=True):
+    """Recipes for a test; fine-tunings that are like one of `OTHER_KINDS` (or of `FIRST`, if those count) are slow."""
+    kept = (*OTHER_KINDS, *(FIRST if first else ()))
+    alike = [one for one in FINETUNE if one.stem not in kept]
+    return [pytest.param(one, marks=[pytest.mark.slow] if one in alike else []) for one in recipes]
 
 
 def reduced(recipe, *, run, shards, flow="", **train):
@@ -24,7 +43,7 @@ def reduced(recipe, *, run, shards, flow="", **train):
     Only sizes change: which class, which losses, which augmentation and which optimizer stay as they are.
     """
     plain = load_run(recipe).plain
-    plain["method"] = small(plain["method"])
+    plain["method"], plain["eval"] = small(plain["method"]), small(plain["eval"])
     plain["run_dir"], plain["data"]["root"] = str(run), str(shards)
     if plain["data"]["flow"]:
         plain["data"]["flow"] = str(flow)

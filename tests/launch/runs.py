@@ -101,6 +101,7 @@ def assert_same_run(one, other, *, steps):
     assert_same(left.optimizer, right.optimizer)
     assert_same(left.ema, right.ema)
     assert_same(left.best, right.best)
+    assert_same(left.plateau, right.plateau)
     assert left.num_skipped == right.num_skipped
     assert [record["step"] for record in exact_log(one)] == list(range(1, steps + 1))
     assert exact_log(one) == exact_log(other)

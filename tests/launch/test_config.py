@@ -8,7 +8,7 @@ import yaml
 from data_process.errors import InputError
 from launch.config import load_run
 from models.method import DatasetFacts
-from tests.launch.recipes import reduced
+from tests.launch.recipes import parameters, reduced
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RECIPES = sorted(path for path in CONFIGS.rglob("*.yaml") if path.parent.name != "cluster")
@@ -16,10 +16,11 @@ IIC = CONFIGS / "smoke" / "iic.yaml"
 
 
 def settings(config):
-    return {name: asdict(getattr(config, name)) for name in ("data", "pipeline", "train", "optim", "schedule", "eval")}
+    names = ("data", "pipeline", "train", "optim", "schedule", "eval", "finetune", "validate", "online")
+    return {name: asdict(getattr(config, name)) for name in names}
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("recipe", parameters(RECIPES), ids=lambda path: path.stem)
 def test_the_configuration_as_used_reads_back_as_the_same_run(recipe, tmp_path):
     """Once `eval.resize: null` was left out of config.yaml, and runs were judged by a small patch of each frame."""
     loaded = load_run(recipe, ["--optim.lr", "0.003"])
@@ -31,7 +32,7 @@ def test_the_configuration_as_used_reads_back_as_the_same_run(recipe, tmp_path):
     assert loaded.text.startswith("#")
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("recipe", parameters(RECIPES), ids=lambda path: path.stem)
 def test_first_weights_depend_on_the_seed_alone(recipe, tmp_path):
     small = reduced(recipe, run=tmp_path, shards="shards")
     loaded = load_run(small)
