@@ -47,7 +47,12 @@ def of_test(tested: Results) -> list[Element]:
         (row.get(name, 0) / sum(row.values()), name, str(sum(row.values()))) for name, row in found.items() if row
     ]
     rows = [[name, videos, _bar(share)] for share, name, videos in sorted(shares, key=lambda one: -one[0])]
-    by_class = table(["class", "videos", "test, %"], rows, caption="Per-class accuracy of the test, best first.")
+    by_class = table(
+        ["class", "videos", "test, %"],
+        rows,
+        label="per-class accuracy of the test",
+        caption="Per-class accuracy of the test, best first.",
+    )
     text = f"Confusion of the test, {tested.title}, {tested.weights}"
     columns = node("div", node("div", shown), node("div", by_class), class_="columns")
     return [node("details", node("summary", text), columns, open=len(names) <= _LARGEST_MATRIX)]
@@ -67,11 +72,12 @@ def _matrix(counts: torch.Tensor, present: list[int], names: list[str]) -> Eleme
     rows = [
         node("tr", node("th", names[row], scope="row"), [cell(row, column) for column in present]) for row in present
     ]
-    head: list[Content] = ["is \\ taken for", *(names[column] for column in present)]
+    head: list[Content] = ["is \\ taken for", *(node("span", names[column], class_="upright") for column in present)]
     return table(
         head,
         rows,
         caption="Judged videos by class; the fuller the colour, the larger the share of the row.",
+        label="confusion matrix",
         class_="confusion",
     )
 
@@ -83,7 +89,8 @@ def _mistakes(counts: torch.Tensor, names: list[str]) -> Element:
     rows = [
         [names[row], names[column], f"{int(counts[row, column])} of {int(counts[row].sum())}"] for row, column in pairs
     ]
-    return table(["is", "taken for", "videos"], rows, caption=f"The {len(rows)} commonest mistakes.", class_="words")
+    caption = f"The {len(rows)} commonest mistakes."
+    return table(["is", "taken for", "videos"], rows, label="commonest mistakes", caption=caption, class_="words")
 
 
 def _by_class(look: Look, counts: torch.Tensor, present: list[int], names: list[str]) -> Element:
@@ -95,9 +102,9 @@ def _by_class(look: Look, counts: torch.Tensor, present: list[int], names: list[
             found, top1 = int(counts[label, label]) / videos, float(nearest_right[mine].double().mean())
             rows.append((found, [names[label], str(videos), _bar(found), f"{100 * top1:.1f}"]))
     rows.sort(key=lambda one: -one[0])
-    return table(
-        ["class", "videos", "kNN, %", "nearest, %"], [row for _, row in rows], caption="Per-class accuracy, best first."
-    )
+    caption = "Per-class accuracy, best first; nearest: of the video nearest to each alone, which is retrieve@1."
+    head = ["class", "videos", "kNN, %", "nearest, %"]
+    return table(head, [row for _, row in rows], label="per-class accuracy", caption=caption)
 
 
 def _bar(share: float) -> Element:

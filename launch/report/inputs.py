@@ -41,10 +41,9 @@ def _histograms(look: Look) -> list[Element]:
     made.append(_classes(look.classes, of_splits))
     for name, counts in pretext_labels(look).items():
         total, largest = sum(counts.values()), max(counts.values())
+        caption = f"Pretext target {name}: how often each value is drawn, of {total} in epoch 0."
         rows = [[str(value), _bar(counts[value] / largest, str(counts[value]))] for value in sorted(counts)]
-        made.append(
-            node("div", table([name, "times"], rows, caption=f"Target {name}: {total} values drawn in epoch 0."))
-        )
+        made.append(node("div", table([name, "times"], rows, label=f"target {name}", caption=caption)))
     return [node("h4", "Labels"), node("div", made, class_="columns")]
 
 
@@ -56,7 +55,7 @@ def _classes(names: Sequence[str], of_splits: Mapping[str, Counter[int]]) -> Ele
         + [_bar(counts[label] / largest, str(counts[label])) for counts in of_splits.values()]
         for label in present
     ]
-    made = table(["class", *of_splits], rows, caption="Videos of each class.")
+    made = table(["class", *of_splits], rows, label="videos of each class", caption="Videos of each class.")
     if len(rows) <= _MOST_CLASSES:
         return node("div", made)
     few = {

@@ -72,6 +72,34 @@ def table(
     return node("div", node("p", caption, class_="caption"), scrolled) if caption is not None else scrolled
 
 
+def narrowing_table(
+    head: Iterable[Content],
+    rows: Iterable[Iterable[Content]],
+    *,
+    label: str = "table",
+    caption: Content = None,
+    class_: str = "",
+) -> Element:
+    """A table that in a narrow window becomes a block for each row, where every number has the head of its column."""
+    made = table(head, rows, label=label, caption=caption, class_=f"narrowing {class_}".rstrip())
+    whole = next(made.iter("table"))
+    first, *others = whole.iter("tr")
+    names = ["".join(cell.itertext()).strip() for cell in first]
+    for row in others:
+        for name, cell in zip(names[1:], row[1:], strict=False):
+            if cell.get("colspan") is None:
+                cell.set("data-label", name)
+            if cell.text == "-" and not len(cell):
+                cell.set("class", "none")
+    # A row that is laid out as a block is no row any more to those who listen to the page, unless it says so.
+    for name, role in {"table": "table", "tr": "row", "td": "cell"}.items():
+        for one in whole.iter(name):
+            one.set("role", role)
+    for one in whole.iter("th"):
+        one.set("role", "columnheader" if one.get("scope") == "col" else "rowheader")
+    return made
+
+
 def _row(cells: Iterable[Content]) -> Element:
     first, *others = cells
     return node("tr", node("th", first, scope="row"), [node("td", cell) for cell in others])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 from xml.etree.ElementTree import Element
 
 from data_process.errors import InputError, RunError
@@ -27,10 +29,7 @@ _LOG = logging.getLogger(__name__)
 LARGEST = 5_000_000
 """Bytes of a page."""
 
-_FOR_FILMS = 2_400_000
-"""Of them for the retrieval galleries of all runs together."""
-
-_SECTIONS = {
+SECTIONS = {
     "neighbours": "Nearest neighbours",
     "embedding": "Embedding",
     "confusion": "Confusion",
@@ -38,6 +37,14 @@ _SECTIONS = {
     "inputs": "Inputs",
 }
 """What is computed from weights and videos, by anchor."""
+
+_FROM_A_LOOK: Mapping[str, Callable[[Look], list[Element]]] = {
+    "embedding": embedding,
+    "confusion": confusion,
+    "attention": attention,
+    "inputs": inputs,
+}
+"""All of them that have a size of their own."""
 
 
 def write_report(
@@ -63,12 +70,19 @@ def write_report(
         RunError: if the page cannot be written, or is larger than `LARGEST` without any picture.
     """
     runs = read_runs(paths)
-    asked = runs[:pictures]
-    drawn = [_drawn(run, overrides, most_videos, budget=_FOR_FILMS // len(asked)) for run in asked]
-    page = document(_page(runs, drawn))
-    while len(page) > LARGEST and drawn:
-        _LOG.warning("%s is reported without pictures: the page would be too large", drawn.pop()[0].name)
-        page = document(_page(runs, drawn))
+    drawn, absent = _draw_all(runs[:pictures], overrides, most_videos)
+    absent += [_absent(run.name, _EVERYTHING, f"see --pictures {pictures}") for run in runs[pictures:]]
+    room = 0.96 * LARGEST - len(document(_page(runs, [one for one, _ in drawn], absent)))
+    for one, look in drawn:
+        budget = max(0, int(room / len(drawn)))
+        absent += _put(one, "neighbours", partial(neighbours, budget=budget), look)
+    whole = [one for one, _ in drawn]
+    page = document(_page(runs, whole, absent))
+    while len(page) > LARGEST and whole:
+        name = whole.pop().run.name
+        _LOG.warning("%s is reported without pictures: the page would be too large", name)
+        absent.insert(0, _absent(name, _EVERYTHING, f"the page would have more than {LARGEST / 1e6:.0f} MB"))
+        page = document(_page(runs, whole, absent))
     if len(page) > LARGEST:
         raise RunError(f"the page would have {len(page) / 1e6:.1f} MB, more than {LARGEST / 1e6:.0f}; name fewer runs")
     with replacing(out) as file:
@@ -76,48 +90,67 @@ def write_report(
     return out
 
 
-Drawn: TypeAlias = tuple[RunFolder, Mapping[str, list[Element]]]
-"""A run with its pictures by the anchor of their section."""
+@dataclass(frozen=True)
+class _Drawn:
+    """A run with its pictures by the anchor of their section."""
+
+    run: RunFolder
+    sections: dict[str, list[Element]] = field(default_factory=dict)
 
 
-def _drawn(run: RunFolder, overrides: Sequence[str], most_videos: int, *, budget: int) -> Drawn:
-    """All pictures of a run, or why it has none; `budget` is what its films may weigh, bytes."""
+def _draw_all(
+    runs: Sequence[RunFolder], overrides: Sequence[str], most_videos: int
+) -> tuple[list[tuple[_Drawn, Look]], list[str]]:
+    """All pictures but films, which get the room that the others leave; and what there is none of, each with its why.
+
+    One picture that fails does not take the others along.
+    """
+    drawn: list[tuple[_Drawn, Look]] = []
+    absent: list[str] = []
+    for run in runs:
+        try:
+            look = look_at(run, overrides, most_videos=most_videos)
+        except (InputError, RunError) as error:
+            _LOG.warning("%s is reported without pictures: %s", run.name, error)
+            absent.append(_absent(run.name, _EVERYTHING, str(error)))
+            continue
+        one = _Drawn(run)
+        for anchor, draw in _FROM_A_LOOK.items():
+            absent += _put(one, anchor, draw, look)
+        drawn.append((one, look))
+    return drawn, absent
+
+
+def _put(one: _Drawn, anchor: str, draw: Callable[[Look], list[Element]], look: Look) -> list[str]:
+    """Draw a section of a run, or say why there is none."""
     try:
-        look = look_at(run, overrides, most_videos=most_videos)
+        one.sections[anchor] = draw(look)
     except (InputError, RunError) as error:
-        _LOG.warning("%s is reported without pictures: %s", run.name, error)
-        return run, dict.fromkeys(_SECTIONS, _left_out(error))
-    draw: dict[str, Callable[[Look], list[Element]]] = {
-        "neighbours": lambda look: neighbours(look, budget=budget),
-        "embedding": embedding,
-        "confusion": confusion,
-        "attention": attention,
-        "inputs": inputs,
-    }
-    return run, {anchor: _tried(draw[anchor], look) for anchor in _SECTIONS}
+        return [_absent(one.run.name, SECTIONS[anchor], str(error))]
+    return []
 
 
-def _tried(draw: Callable[[Look], list[Element]], look: Look) -> list[Element]:
-    """A section, or what stands against it: one picture that fails must not take the others along."""
-    try:
-        return draw(look)
-    except (InputError, RunError) as error:
-        return _left_out(error)
+_EVERYTHING = ", ".join(SECTIONS.values())
 
 
-def _left_out(error: Exception) -> list[Element]:
-    return [node("p", f"Left out: {error}", class_="note")]
+def _absent(name: str, what: str, why: str) -> str:
+    return f"{name}: no {what[0].lower()}{what[1:].lower()}: {why}"
 
 
-def _page(runs: Sequence[RunFolder], drawn: Sequence[Drawn]) -> Element:
+def _page(runs: Sequence[RunFolder], drawn: Sequence[_Drawn], absent: Sequence[str]) -> Element:
     title = f"intravid report: {', '.join(run.name for run in runs)}"
+    shown = {anchor: name for anchor, name in SECTIONS.items() if any(anchor in one.sections for one in drawn)}
     main: list[Content] = [glance(runs), results(runs), curves(runs)]
-    main += [_pictured(anchor, runs, drawn) for anchor in _SECTIONS if drawn]
+    main += [_pictured(anchor, runs, drawn) for anchor in shown]
+    if absent:
+        main += [
+            node("h2", "Not on this page", id="absent"),
+            node("ul", [node("li", line, class_="absent") for line in absent]),
+        ]
     main.append(_settings(runs))
     anchors = {"measures": "Measures", "curves": "Curves"}
     anchors |= {"speed": "Speed"} if any(run.log for run in runs) else {}
-    anchors |= _SECTIONS if drawn else {}
-    anchors |= {"settings": "Settings"}
+    anchors |= shown | ({"absent": "Not on this page"} if absent else {}) | {"settings": "Settings"}
     menu = node("nav", node("ul", [node("li", node("a", name, href=f"#{anchor}")) for anchor, name in anchors.items()]))
     head = node(
         "head",
@@ -135,12 +168,11 @@ def _page(runs: Sequence[RunFolder], drawn: Sequence[Drawn]) -> Element:
     return node("html", head, node("body", opening, node("main", main), closing), lang="en")
 
 
-def _pictured(anchor: str, runs: Sequence[RunFolder], drawn: Sequence[Drawn]) -> list[Content]:
-    made: list[Content] = [node("h2", _SECTIONS[anchor], id=anchor)]
-    for run, pictures in drawn:
-        made += [node("h3", run.name) if len(runs) > 1 else None, pictures[anchor]]
-    if left_out := len(runs) - len(drawn):
-        made.append(node("p", f"{left_out} more runs without pictures; see --pictures.", class_="note"))
+def _pictured(anchor: str, runs: Sequence[RunFolder], drawn: Sequence[_Drawn]) -> list[Content]:
+    made: list[Content] = [node("h2", SECTIONS[anchor], id=anchor)]
+    for one in drawn:
+        if anchor in one.sections:
+            made += [node("h3", one.run.name) if len(runs) > 1 else None, one.sections[anchor]]
     return made
 
 

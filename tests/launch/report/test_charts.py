@@ -6,7 +6,7 @@ from PIL import Image
 
 from launch.report.animation import animated, heated
 from launch.report.charts import Series, line_chart, short, ticks
-from launch.report.markup import document, node, table
+from launch.report.markup import document, narrowing_table, node, table
 
 
 def polylines(figure):
@@ -81,6 +81,17 @@ def test_the_first_cell_of_a_row_is_its_heading():
     rows = list(made.iter("tr"))
     assert [[cell.tag for cell in row] for row in rows] == [["th", "th"], ["th", "td"], ["td"]]
     assert made[0].text == "what"
+
+
+def test_in_a_narrow_window_every_number_has_the_head_of_its_column():
+    own = node("tr", node("th", "y", scope="row"), node("td", "missing", colspan=2))
+    made = narrowing_table(["", "kNN", ["a", node("b", " c")]], [["x", "1", "-"], own], class_="more")
+    (whole,) = made.iter("table")
+    assert whole.get("class") == "narrowing more"
+    labels = [[cell.get("data-label") for cell in row[1:]] for row in whole.iter("tr")]
+    assert labels == [[None, None], ["kNN", "a c"], [None]]
+    assert [cell.get("class") for cell in whole.iter("td")] == [None, "none", None]
+    assert {cell.get("role") for cell in whole.iter("td")} == {"cell"}
 
 
 def test_heat_colours_what_is_hot_and_leaves_what_is_cold_grey():
