@@ -24,6 +24,7 @@ from launch.report.neighbours import neighbours
 from launch.report.results import results
 from launch.report.runs import RunFolder, read_runs
 from launch.report.scatter import embedding
+from launch.report.similarity import similarity
 
 _LOG = logging.getLogger(__name__)
 LARGEST = 5_000_000
@@ -32,6 +33,7 @@ LARGEST = 5_000_000
 SECTIONS = {
     "neighbours": "Nearest neighbours",
     "embedding": "Embedding",
+    "similarity": "Similarity over time",
     "confusion": "Confusion",
     "attention": "Attention over time",
     "inputs": "Inputs",
@@ -40,6 +42,7 @@ SECTIONS = {
 
 _FROM_A_LOOK: Mapping[str, Callable[[Look], list[Element]]] = {
     "embedding": embedding,
+    "similarity": similarity,
     "confusion": confusion,
     "attention": attention,
     "inputs": inputs,

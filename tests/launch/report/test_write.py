@@ -26,7 +26,7 @@ from launch.results import read_results
 from pipelines.evaluation import evaluation_batches
 from tests.launch.report.page import Page
 
-EVERYTHING = "no nearest neighbours, embedding, confusion, attention over time, inputs"
+EVERYTHING = "no nearest neighbours, embedding, similarity over time, confusion, attention over time, inputs"
 
 
 @pytest.mark.parametrize("which", ["page", "both"])
