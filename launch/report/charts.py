@@ -147,14 +147,17 @@ def _mark(kind: int, x: float, y: float, *, size: float = 4.0) -> Element:
     return node("polygon", points=" ".join(f"{x + a:.1f},{y + b:.1f}" for a, b in corners), style=fill)
 
 
-def spark(values: Sequence[float], alt: str) -> Element:
-    """A small filled curve of values in [0, 1] over their whole width."""
-    step = 100 / max(1, len(values) - 1)
-    top = " ".join(f"{place * step:.1f},{28 - 26 * value:.1f}" for place, value in enumerate(values))
-    return node(
-        "svg", node("polygon", points=f"0,29 {top} 100,29", style="fill: var(--accent)"),
-        viewBox="0 0 100 30", role="img", aria_label=alt, preserveAspectRatio="none",
-    )  # fmt: skip
+def bars(values: Sequence[float], alt: str) -> Element:
+    """Bars of values in [0, 1] over the whole width, the largest in full colour."""
+    width, largest = 100 / len(values), max(values)
+    drawn = [
+        node(
+            "rect", x=round(place * width + 0.03 * width, 2), width=round(0.94 * width, 2), y=round(29 - 27 * value, 1),
+            height=round(27 * value + 1, 1), class_="bar" if value < largest else "bar peak",
+        )
+        for place, value in enumerate(values)
+    ]  # fmt: skip
+    return node("svg", drawn, viewBox="0 0 100 30", role="img", aria_label=alt, preserveAspectRatio="none")
 
 
 def scale(value: float, marks: Mapping[str, float], name: str) -> Element:

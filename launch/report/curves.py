@@ -133,7 +133,7 @@ def _last_values(
         cells = [of_runs[run.number].get(name, ()) for run in runs]
         rows.append([_words(name), *(number(points[-1][1]) if points else "-" for points in cells)])
     head = ["last record", *(f"{run.name}, step {run.step}" for run in runs)]
-    made = table(head, rows, label="all numbers of the last records")
+    made = table(head, rows, label="all numbers of the last records", class_="wrapped")
     few = all(len(run.log) < 2 for run in runs)
     return node("details", node("summary", "All numbers of the last records"), made, open=few)
 

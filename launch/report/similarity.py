@@ -29,7 +29,9 @@ def similarity(look: Look) -> list[Element]:
     """
     made = [*_over_time(look), *_of_parts(look)]
     if not made:
-        raise InputError("it needs two evenly spaced clips of a video or more (eval.num_clips, eval.sampling, eval.crops 1)")
+        raise InputError(
+            "it needs two evenly spaced clips of a video or more (eval.num_clips, eval.sampling, eval.crops 1)"
+        )
     return made
 
 

@@ -40,6 +40,9 @@ SECTIONS = {
 }
 """What is computed from weights and videos, by anchor."""
 
+_FOLDED, _MOST_OPEN = ("attention", "inputs"), 2
+"""Sections that are folded but for the first run where there are more runs."""
+
 _FROM_A_LOOK: Mapping[str, Callable[[Look], list[Element]]] = {
     "embedding": embedding,
     "similarity": similarity,
@@ -172,10 +175,17 @@ def _page(runs: Sequence[RunFolder], drawn: Sequence[_Drawn], absent: Sequence[s
 
 
 def _pictured(anchor: str, runs: Sequence[RunFolder], drawn: Sequence[_Drawn]) -> list[Content]:
+    """A section of all runs; what is said of one is not said again of the next, and long parts of many are folded."""
     made: list[Content] = [node("h2", SECTIONS[anchor], id=anchor)]
-    for one in drawn:
-        if anchor in one.sections:
-            made += [node("h3", one.run.name) if len(runs) > 1 else None, one.sections[anchor]]
+    said: set[str] = set()
+    having = [one for one in drawn if anchor in one.sections]
+    for one in having:
+        part = [element for element in one.sections[anchor] if element.tag != "p" or element.text not in said]
+        said |= {element.text or "" for element in part if element.tag == "p"}
+        if anchor in _FOLDED and len(having) > _MOST_OPEN:
+            made.append(node("details", node("summary", one.run.name), part, open=one is having[0]))
+        else:
+            made += [node("h3", one.run.name) if len(runs) > 1 else None, part]
     return made
 
 

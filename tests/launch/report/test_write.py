@@ -271,6 +271,22 @@ def test_a_page_that_would_be_too_large_has_the_pictures_of_fewer_runs(
     assert "the page would have more than" in line
 
 
+def test_of_many_runs_long_sections_are_folded_and_nothing_is_said_twice(run, tmp_path):
+    copies = [tmp_path / "runs" / name for name in "abc"]
+    for copy in copies:
+        shutil.copytree(run, copy)
+    page = Page(write_report(copies, tmp_path / "report.html", pictures=3))
+    section = page.text.partition('<h2 id="attention">')[2].partition("<h2 ")[0]
+    assert re.findall(r"<details( open)?[^>]*><summary>([^<]*)", section) == [
+        (" open", "runs/a"),
+        ("", "runs/b"),
+        ("", "runs/c"),
+    ]
+    assert page.text.count("Grad-CAM (arXiv") == 1
+    assert page.text.count("Mean cosine of the 2 clips") == 1
+    assert len([one for one in page.named("img") if one["alt"].startswith("Clip of")]) == 6
+
+
 def test_films_give_way_before_other_pictures_do(run, other_run, tmp_path, monkeypatch):
     whole = Page(write_report([run, other_run], tmp_path / "whole.html", pictures=2))
     monkeypatch.setattr(write_module, "LARGEST", len(whole.bytes) - 1)
