@@ -102,6 +102,13 @@ def test_pretext_labels_are_those_that_the_planner_draws(shards):
     assert {name: found[name] for name in expected} == expected
 
 
+def test_of_orders_the_orders_are_counted(shards):
+    loaded = load_run(ROOT / "configs" / "smoke" / "dualvar.yaml", [f"--data.root={shards}"])
+    found = pretext_labels(SimpleNamespace(subject=SimpleNamespace(loaded=loaded)))
+    assert set(found["segment_order"]) == {"0 1", "1 0"}
+    assert found["segment_order"].total() == len(loaded.config.data.open())
+
+
 def run_with(tables, *, step=480, settings=None):
     log = [{"step": step, "epoch": 1, "losses": {"total": 1.0}}]
     return RunFolder(ROOT, "runs/x", 0, settings or {}, "", log, tables)
