@@ -15,6 +15,7 @@ class Page(HTMLParser):
         self.titles = []
         self.items = []  # texts of list items
         self._open, self._cell = [], None
+        self.path = path
         self.bytes = path.read_bytes()
         self.feed(self.bytes.decode("utf-8"))
         self.close()
