@@ -47,7 +47,7 @@ def _row(look: Look, place: int, height: int) -> Element:
         kind, mark = ("right", "\N{CHECK MARK}") if name == truth else ("wrong", "\N{MULTIPLICATION X}")
         alt = f"Neighbour {rank} of {truth}: {name}, {kind}"
         caption = node("span", f"{mark} {name}", class_="good" if kind == "right" else "bad")
-        shown.append(_film(look.gallery, other, height, alt, kind, caption, f"cosine {cosine:.2f}"))
+        shown.append(_film(look.gallery, other, height, alt, kind, caption, f"cosine {cosine:.3f}"))
     return node("div", shown, class_="film", tabindex=0, role="group", aria_label=f"query {truth} and its neighbours")
 
 
