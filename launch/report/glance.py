@@ -103,6 +103,4 @@ def _state(path: Path) -> str:
 
 
 def _data(run: RunFolder) -> str:
-    root = run.settings.get("data", {}).get("root", "")
-    roots = [root] if isinstance(root, str) else root
-    return ", ".join("/".join(Path(one).parts[-2:]) for one in roots if one)
+    return ", ".join("/".join(Path(one).parts[-2:]) for one in run.roots if one)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 from xml.etree.ElementTree import Element
 
@@ -136,11 +137,13 @@ def _put(one: _Drawn, anchor: str, draw: Callable[[Look], list[Element]], look: 
     return []
 
 
+_LONGEST_WHY = 300
+"""Letters; of a checkpoint that does not fit every weight is told."""
 _EVERYTHING = ", ".join(SECTIONS.values())
 
 
 def _absent(name: str, what: str, why: str) -> str:
-    return f"{name}: no {what[0].lower()}{what[1:].lower()}: {why}"
+    return f"{name}: no {what.lower()}: {shorten(why, _LONGEST_WHY, placeholder=' ...')}"
 
 
 def _page(runs: Sequence[RunFolder], drawn: Sequence[_Drawn], absent: Sequence[str]) -> Element:

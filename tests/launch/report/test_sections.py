@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import models as models_package
+from data_process.errors import InputError
 from launch.config import load_run
 from launch.report.charts import scale
 from launch.report.confusion import confusion, of_test
@@ -157,6 +158,30 @@ def test_chance_of_retrieval_is_that_of_a_shuffled_gallery(classes, size, k):
     # All choices of k places for a class's videos' rivals, counted: none of the class among the first k.
     missed = math.comb(classes * size - size, k) / math.comb(classes * size, k)
     assert found[f"chance, {classes} classes of one size"] == f"{100 * (1 - missed):.1f}", measure
+
+
+@pytest.mark.parametrize("text", ["- a", "hello", "3"])
+def test_a_configuration_without_settings_is_refused(tmp_path, text):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(InputError, match="holds no settings"):
+        read_runs([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("", ""), ("data: null", ""), ("data: {root: null}", ""), ("data: 3", ""), ("data: {root: /x/sets/a}", "sets/a"),
+     ("data: {root: [/x/sets/a, /x/sets/b]}", "sets/a, sets/b")],
+)  # fmt: skip
+def test_a_card_tells_the_end_of_the_place_of_the_videos(tmp_path, text, shown):
+    (tmp_path / "config.yaml").write_text(text)
+    (made,) = glance(read_runs([tmp_path]))
+    facts = {name.text: value.text for name, value in _pairs(made)}
+    assert facts.get("data", "") == shown
+
+
+def _pairs(made):
+    (facts,) = made.iter("dl")
+    return list(zip(facts[::2], facts[1::2], strict=True))
 
 
 # At a glance.

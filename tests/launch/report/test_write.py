@@ -244,6 +244,18 @@ def test_a_run_that_has_only_begun_can_be_reported(run, tmp_path):
     assert any("there is no checkpoint" in one for one in page.items)
 
 
+def test_a_checkpoint_that_does_not_fit_is_told_in_a_few_words(run, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    text = (copy / "config.yaml").read_text()
+    (copy / "config.yaml").write_text(text.replace("width: 2\n", "width: 4\n"))
+    page = Page(write_report([copy], tmp_path / "report.html"))
+    (line,) = [one for one in page.items if "does not fit the backbone" in one]
+    assert len(line) < 600
+    assert "size mismatch" in line
+    assert page.table_with("kNN")
+
+
 def test_a_log_of_one_record_is_a_table_and_not_a_page_of_dots(run, tmp_path):
     begun = tmp_path / "begun"
     begun.mkdir()
