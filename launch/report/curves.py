@@ -116,7 +116,7 @@ _WORDS = {
 def _words(name: str) -> str:
     kind, _, plain = name.rpartition(".")
     plain = _WORDS.get(name) or plain.replace("_", " ")
-    if kind in ("", "metrics") or name in _WORDS:
+    if kind in ("", "metrics", "evals") or name in _WORDS:
         return plain
     return f"loss {plain}" if kind == "losses" else f"{kind.replace('.', ' ')}: {plain}"
 

@@ -38,10 +38,14 @@ _SHARE = "share of this label among those of the last batches"
 def meaning(name: str) -> str:
     """Of a logged number, by the end of its name (``metrics.clip_found``); empty where it is not known.
 
+    What a run measures of itself has its own names (``evals.val_accuracy``), which say nothing of a batch.
+
     >>> meaning("metrics.view1_found")
     'share whose positive is the nearest of all candidates'
     """
-    plain = name.rpartition(".")[2]
+    kind, _, plain = name.rpartition(".")
+    if kind not in ("", "metrics"):
+        return ""
     for end, told in MEANINGS.items():
         if plain == end or plain.endswith(f"_{end}"):
             return told

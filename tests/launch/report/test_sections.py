@@ -250,26 +250,30 @@ def titles(made):
 def test_what_is_measured_on_the_way_has_curves_of_its_own():
     records = [
         {"step": 1, "losses": {"total": 2.0}, "metrics": {"found": 0.5, "feature_spread": 0.9}},
-        {"step": 2, "online": {"knn": 20.0}, "validation": {"top1": 0.1, "loss": 2.0}},
+        {"step": 2, "evals": {"knn": 20.0, "val_accuracy": 0.1}, "other": {"loss": 2.0}},
         {"step": 4, "losses": {"total": 1.0}, "metrics": {"found": 0.6, "feature_spread": 0.8}},
-        {"step": 4, "online": {"knn": 30.0}, "validation": {"top1": 0.2, "loss": 1.5}},
+        {"step": 4, "evals": {"knn": 30.0, "val_accuracy": 0.2}, "other": {"loss": 1.5}},
     ]
     assert titles(curves([logged(*records)])) == {
         "Losses and learning rate": ["total loss"],
-        "Judged while training": ["online: knn", "validation: top1", "validation: loss"],
+        "Judged while training": ["knn", "val accuracy", "other: loss"],
         "Pretext accuracies": ["found"],
         "Other numbers of the method": ["feature spread"],
     }
 
 
 def test_a_chart_says_what_its_numbers_mean_where_that_is_known():
-    records = [{"step": step, "metrics": {"view1_found": 0.5, "odd_number": 1.0}} for step in (1, 2)]
+    records = [
+        {"step": step, "metrics": {"view1_found": 0.5, "odd_number": 1.0}, "evals": {"val_accuracy": 0.5}}
+        for step in (1, 2)
+    ]
     told = {
         figure[0].text.strip(): [one.text for one in figure.iter("div")]
         for one in curves([logged(*records)])
         for figure in one.iter("figure")
     }
-    assert told == {"view1 found": ["share whose positive is the nearest of all candidates"], "odd number": []}
+    found = ["share whose positive is the nearest of all candidates"]
+    assert told == {"view1 found": found, "odd number": [], "val accuracy": []}
 
 
 def test_meanings_are_of_numbers_that_methods_log():
