@@ -7,11 +7,13 @@ from xml.etree.ElementTree import Element
 import torch
 
 from launch.report.look import Look
-from launch.report.markup import Content, node, table
+from launch.report.markup import Content, breakable, node, table
 from launch.results import Results
 
 _LARGEST_MATRIX = 24
 """Classes; of more only the commonest mistakes are listed."""
+_WIDE = 12
+"""Classes from which a matrix needs the whole width."""
 _MISTAKES = 20
 
 
@@ -32,7 +34,7 @@ def confusion(look: Look) -> list[Element]:
     shown = _matrix(counts, present, names) if len(present) <= _LARGEST_MATRIX else _mistakes(counts, names)
     return [
         node("p", text, class_="faint"),
-        node("div", node("div", shown), node("div", _by_class(look, counts, present, names)), class_="columns"),
+        _beside(shown, _by_class(look, counts, present, names), len(present)),
     ]
 
 
@@ -46,7 +48,7 @@ def of_test(tested: Results) -> list[Element]:
     shares = [
         (row.get(name, 0) / sum(row.values()), name, str(sum(row.values()))) for name, row in found.items() if row
     ]
-    rows = [[name, videos, _bar(share)] for share, name, videos in sorted(shares, key=lambda one: -one[0])]
+    rows = [[breakable(name), videos, _bar(share)] for share, name, videos in sorted(shares, key=lambda one: -one[0])]
     by_class = table(
         ["class", "videos", "test, %"],
         rows,
@@ -54,8 +56,14 @@ def of_test(tested: Results) -> list[Element]:
         caption="Per-class accuracy of the test, best first.",
     )
     text = f"Confusion of the test, {tested.title}, {tested.weights}"
-    columns = node("div", node("div", shown), node("div", by_class), class_="columns")
-    return [node("details", node("summary", text), columns, open=len(names) <= _LARGEST_MATRIX)]
+    shown = _beside(shown, by_class, len(names))
+    return [node("details", node("summary", text), shown, open=len(names) <= _LARGEST_MATRIX)]
+
+
+def _beside(matrix: Element, by_class: Element, classes: int) -> Element:
+    """Both side by side, or one below the other where the matrix is wide."""
+    kind = None if _WIDE < classes <= _LARGEST_MATRIX else "columns"
+    return node("div", node("div", matrix), node("div", by_class), class_=kind)
 
 
 def _names(look: Look, size: int) -> list[str]:
@@ -70,7 +78,8 @@ def _matrix(counts: torch.Tensor, present: list[int], names: list[str]) -> Eleme
         return node("td", text, style=f"--v: {share:.3f}", class_=kind, title=f"{names[row]} taken for {names[column]}")
 
     rows = [
-        node("tr", node("th", names[row], scope="row"), [cell(row, column) for column in present]) for row in present
+        node("tr", node("th", breakable(names[row]), scope="row"), [cell(row, column) for column in present])
+        for row in present
     ]
     head: list[Content] = ["is \\ taken for", *(node("span", names[column], class_="upright") for column in present)]
     return table(
@@ -100,7 +109,7 @@ def _by_class(look: Look, counts: torch.Tensor, present: list[int], names: list[
         mine = look.query.labels == label
         if videos := int(mine.sum()):
             found, top1 = int(counts[label, label]) / videos, float(nearest_right[mine].double().mean())
-            rows.append((found, [names[label], str(videos), _bar(found), f"{100 * top1:.1f}"]))
+            rows.append((found, [breakable(names[label]), str(videos), _bar(found), f"{100 * top1:.1f}"]))
     rows.sort(key=lambda one: -one[0])
     caption = "Per-class accuracy, best first; nearest: of the video nearest to each alone, which is retrieve@1."
     head = ["class", "videos", "kNN, %", "nearest, %"]

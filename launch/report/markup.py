@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TypeAlias
 from xml.etree.ElementTree import Element, tostring
@@ -21,6 +22,12 @@ def node(name: str, /, *content: Content, **attributes: object) -> Element:
             made.set(key.rstrip("_").replace("_", "-"), key.rstrip("_") if value is True else str(value))
     _put(made, content)
     return made
+
+
+def breakable(name: str) -> list[Content]:
+    """A name that may be broken between its words: before capitals, behind hyphens, dots, slashes and underscores."""
+    words = re.split(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[-_./])(?=.)", name)
+    return [part for word in words for part in (node("wbr"), word)][1:]
 
 
 def _put(parent: Element, content: Content) -> None:

@@ -17,6 +17,8 @@ from launch.seen import draw_batch
 from models.method import DatasetFacts, Method
 
 _SAMPLES = 64
+_FEW = 6
+"""Parts whose numbers are written in full size."""
 _SPREAD = ("even", "capped")
 """Samplings that give every video as many clips."""
 
@@ -101,4 +103,10 @@ def _matrix(title: str, within: Tensor, between: float, names: Sequence[str]) ->
     ]
     head = ["", *(node("span", name, class_="upright") for name in names)]
     caption = f"{title}; mean of different videos {between:.2f}"
-    return table(head, rows, label=f"mean cosines, {title}", caption=caption, class_="confusion")
+    return table(
+        head,
+        rows,
+        label=f"mean cosines, {title}",
+        caption=caption,
+        class_=f"confusion{' small' if len(names) > _FEW else ''}",
+    )

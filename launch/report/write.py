@@ -20,7 +20,7 @@ from launch.report.curves import curves
 from launch.report.glance import glance
 from launch.report.inputs import inputs
 from launch.report.look import Look, look_at
-from launch.report.markup import Content, document, node
+from launch.report.markup import Content, breakable, document, node
 from launch.report.neighbours import neighbours
 from launch.report.results import results
 from launch.report.runs import RunFolder, read_runs
@@ -169,7 +169,12 @@ def _page(runs: Sequence[RunFolder], drawn: Sequence[_Drawn], absent: Sequence[s
         node("title", title),
         node("style", (files("launch.report") / "style.css").read_text(encoding="utf-8")),
     )
-    opening = node("header", node("h1", "intravid report"), node("p", ", ".join(run.name for run in runs)), menu)
+    opening = node(
+        "header",
+        node("h1", "intravid report"),
+        node("p", [[", " if run.number else None, breakable(run.name)] for run in runs]),
+        menu,
+    )
     closing = node(
         "footer",
         node("p", "Everything on this page is in this one file. Written by ", node("code", "intravid report"), "."),

@@ -2,7 +2,7 @@
 
 from html.parser import HTMLParser
 
-VOID = {"img", "br", "meta", "source", "hr"}
+VOID = {"img", "br", "meta", "source", "hr", "wbr"}
 
 
 class Page(HTMLParser):

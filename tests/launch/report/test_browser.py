@@ -1,7 +1,10 @@
 """The page as a browser shows it, narrow and wide, light and dark; only where a Chromium is installed."""
 
+import shutil
+
 import pytest
 
+from launch.report.write import write_report
 from tests.launch.report.browser import NAMES, Browser, installed
 
 OUTSIDE = """
@@ -69,6 +72,14 @@ def test_a_browser_shows_all_of_the_page_and_asks_for_nothing(browser, both, wid
     assert browser.value(PALE) == []
     assert [one for one in browser.requests if not one.startswith("data:")] == [both.path.as_uri()]
     assert browser.complaints == []
+
+
+def test_a_long_name_of_a_run_stays_inside_of_a_narrow_window(browser, run, tmp_path):
+    copy = tmp_path / "runs" / f"iic_{'with_a_long_name_' * 4}{'x' * 50}"
+    shutil.copytree(run, copy)
+    browser.show(write_report([copy], tmp_path / "report.html", pictures=0), width=400)
+    assert browser.value("document.documentElement.scrollWidth") <= 400
+    assert browser.value(OUTSIDE) == []
 
 
 def test_what_is_outside_pale_or_asked_for_would_be_found_out(browser, tmp_path):

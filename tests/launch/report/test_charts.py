@@ -6,7 +6,7 @@ from PIL import Image
 
 from launch.report.animation import animated, heated, side_by_side
 from launch.report.charts import Series, bars, line_chart, short, ticks
-from launch.report.markup import document, narrowing_table, node, table
+from launch.report.markup import breakable, document, narrowing_table, node, table
 
 
 def polylines(figure):
@@ -68,6 +68,23 @@ def test_odd_letters_stay_letters():
     page = document(node("p", 'a<b & "c"\x00\x07', class_="x", title='"><script>'))
     assert b"<script>" not in page
     assert 'a&lt;b &amp; "c"\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}'.encode() in page
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("SoccerJuggling", ["Soccer", "Juggling"]),
+        ("runs/iic_2-a", ["runs/", "iic_", "2-", "a"]),
+        ("TV", ["TV"]),
+        ("", [""]),
+        ("x_", ["x_"]),
+    ],
+)
+def test_names_are_broken_between_their_words(name, words):
+    made = node("p", breakable(name))
+    assert [made.text or "", *(one.tail for one in made.iter("wbr"))] == words
+    assert "".join(made.itertext()) == name
+    assert b"</wbr>" not in document(made)
 
 
 def test_attributes_are_named_as_html_names_them():
