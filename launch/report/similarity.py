@@ -15,6 +15,7 @@ from launch.report.look import Look
 from launch.report.markup import node, table
 from launch.seen import draw_batch
 from models.method import DatasetFacts, Method
+from pipelines.batch import ViewBatch
 
 _SAMPLES = 64
 _FEW = 6
@@ -63,17 +64,32 @@ def _of_parts(look: Look) -> list[Element]:
         return []
     batch = draw_batch(loaded, untrained, videos, most=_SAMPLES)
     networks = {look.subject.origin: _trained(look), "random network": untrained}
-    parts = {name: network.parts(batch) for name, network in networks.items()}
-    names = list(next(iter(parts.values())))
+    names = list(untrained.parts(_rows(batch, slice(0, 1), torch.device("cpu"))))
     if not names:
         return []
-    cosines = {name: part_cosines(torch.stack(list(found.values()), dim=1)) for name, found in parts.items()}
+    cosines = {name: part_cosines(_parts(look, network, batch)) for name, network in networks.items()}
     text = (
         f"Mean cosine of the embeddings of a clip's segments and of the same segments where the clip was shown to the "
         f"network in another order (moved), over {len(batch.index)} {videos.split} clips, augmented as in training. A "
         "method that ranks segments wants each nearest to its own twin: segment 1 to moved 1."
     )
     return [node("h4", "Segments of a clip"), node("p", text, class_="faint"), _side_by_side(cosines, names)]
+
+
+def _parts(look: Look, network: Method, batch: ViewBatch) -> Tensor:
+    """(B, parts, D) on the CPU, as few samples at a time as in evaluation."""
+    device, size = look.world.device, look.config.batch_size
+    network = network.to(device)
+    found = []
+    for first in range(0, len(batch.index), size):
+        parts = network.parts(_rows(batch, slice(first, first + size), device))
+        found.append(torch.stack([one.float().cpu() for one in parts.values()], dim=1))
+    return torch.cat(found)
+
+
+def _rows(batch: ViewBatch, rows: slice, device: torch.device) -> ViewBatch:
+    targets = {name: value[rows].to(device) for name, value in batch.targets.items()}
+    return ViewBatch(tuple(one[rows].to(device) for one in batch.clips), batch.index[rows].to(device), targets)
 
 
 def _trained(look: Look) -> Method:

@@ -78,7 +78,9 @@ def write_report(
     """
     runs = read_runs(paths)
     drawn, absent = _draw_all(runs[:pictures], overrides, most_videos)
-    absent += [_absent(run.name, _EVERYTHING, f"see --pictures {pictures}") for run in runs[pictures:]]
+    absent += [
+        _absent(run.name, _EVERYTHING, f"--pictures {pictures} looks at no more runs") for run in runs[pictures:]
+    ]
     room = 0.96 * LARGEST - len(document(_page(runs, [one for one, _ in drawn], absent)))
     for one, look in drawn:
         budget = max(0, int(room / len(drawn)))
