@@ -28,7 +28,8 @@ def results(runs: Sequence[RunFolder]) -> list[Element]:
     text = (
         "Per cent of the judged videos. retrieve@k: the class of a video is among its k nearest of the gallery. One "
         "frame: all frames of a clip are the same one, so that motion cannot help; a network that is no better on "
-        "whole clips has learned looks."
+        "whole clips has learned looks. Clearly above, in the cards: by more than two standard errors of the "
+        "difference."
     )
     made: list[Content] = [node("h2", "Measures", id="measures"), node("p", text, class_="faint")]
     if len(runs) > 1:
