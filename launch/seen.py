@@ -12,8 +12,9 @@ from torch import Tensor
 
 from data_process.decoding import decode
 from data_process.errors import InputError
+from data_process.video_set import VideoSet
 from launch.config import LoadedRun
-from models.method import DatasetFacts
+from models.method import DatasetFacts, Method
 from pipelines.batch import ViewBatch
 from pipelines.host import HostExecutor
 from pipelines.paired import PairedFlow
@@ -75,6 +76,25 @@ def draw_seen(
         return sheet
     moving = _executed(batch.flow, clip_format.of_flow)
     return _below(sheet, _sheet(f"{title}: {clip_format.flow}", batch.flow, moving, clip_format.of_flow, layout, {}))
+
+
+def draw_batch(loaded: LoadedRun, method: Method, videos: VideoSet, *, most: int) -> ViewBatch:
+    """Samples of a split, drawn and augmented as the run draws those of its own; at most so many.
+
+    Raises:
+        InputError: for a split without the optical flow that the method sees.
+    """
+    flow, clip_format = loaded.config.data.open_flow(videos), method.clip_format
+    source = ClipSource(
+        videos,
+        method.planner(),
+        clip_format,
+        seed=loaded.config.train.seed,
+        global_batch=min(most, len(videos)),
+        flow=PairedFlow(*flow) if flow else None,
+    )
+    batch = source(0)
+    return _view_batch(batch, _executed(batch, clip_format.of_frames))
 
 
 def _executed(batch: PlannedBatch, clip_format: ClipFormat) -> tuple[Tensor, ...]:

@@ -79,6 +79,13 @@ class Method(nn.Module, ABC):
         """Clips (B, C, T, H, W) that `forward` makes of a batch's before it encodes them, by name; for pictures too."""
         return {}
 
+    def parts(self, batch: ViewBatch) -> Mapping[str, Tensor]:
+        """Embeddings (B, D) of the parts of a sample that the method tells apart, by name in their order; for pictures.
+
+        Empty for a method that compares whole clips alone. Nothing of the method changes by it.
+        """
+        return {}
+
     def after_step(self) -> None:
         """Update banks, queues or targets after the optimizer's step; collective calls in rank order."""
 

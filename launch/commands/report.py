@@ -7,11 +7,12 @@ from pathlib import Path
 
 _TEXT = """\
 Write one HTML page about one or more runs: curves side by side, measures with their controls and the published numbers,
-speed; and, where weights and shards are there, moving nearest neighbours, an embedding of clips, the confusion matrix,
-Grad-CAM over time and the augmented clips. Everything is in the one file, which needs neither network nor scripts.
+speed; and, where weights and shards are there, moving nearest neighbours, an embedding of clips, how alike the clips of
+a video are, the confusion matrix, Grad-CAM over time and the augmented clips. Everything is in the one file, which
+needs neither network nor scripts; what cannot be shown is listed there with its reason.
 
-Measures are those of `intravid retrieve`, `knn` and `linear`, which write them beside the run. t-SNE needs scikit-learn
-(pip install "intravid[report]"); without it the embedding shows principal components."""
+Measures are those of `intravid retrieve`, `knn`, `linear` and `test`, which write them beside the run. t-SNE needs
+scikit-learn (pip install "intravid[report]"); without it the embedding shows principal components."""
 
 _EXAMPLE = """\
 example:

@@ -40,6 +40,16 @@ def fitted(image: Image.Image, height: int) -> Image.Image:
     return image.resize((width, height), pil.Resampling.BICUBIC)
 
 
+def side_by_side(images: Sequence[Image.Image], size: int, *, gap: int = 2) -> Image.Image:
+    """Square images in a row, each of so many pixels."""
+    from PIL import Image as pil
+
+    row = pil.new("RGB", (len(images) * (size + gap) - gap, size), "white")
+    for place, one in enumerate(images):
+        row.paste(one.resize((size, size), pil.Resampling.BICUBIC), (place * (size + gap), 0))
+    return row
+
+
 def heated(frame: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """A frame (S, S, 3) uint8 in grey, with heat (S, S) in [0, 1] over it from clear to red to yellow."""
     grey = np.repeat(frame.astype(np.float32).mean(axis=2, keepdims=True), 3, axis=2)

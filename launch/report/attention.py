@@ -12,14 +12,16 @@ from torch import Tensor
 from data_process.contact_sheet import even_numbers
 from engine.grad_cam import grad_cam
 from launch.evaluate import evaluation_clips
-from launch.report.animation import animated, heated
-from launch.report.charts import spark
+from launch.report.animation import animated, heated, picture, side_by_side
+from launch.report.charts import bars
 from launch.report.look import Look
 from launch.report.markup import node
 from models.views import residual
 from pipelines.evaluation import evaluation_batches
 
 _VIDEOS, _FRAMES, _SIZE = 6, 16, 112
+_STRIP, _SMALL = 8, 46
+"""Frames that stand side by side, and their height, pixels."""
 
 
 def attention(look: Look) -> list[Element]:
@@ -33,7 +35,9 @@ def attention(look: Look) -> list[Element]:
     text = (
         "Grad-CAM (arXiv 1610.02391) with time as a third axis: where and when a clip's features speak for its own "
         "class, by a linear probe on the gallery, as the network itself knows no classes. Of the deepest feature map "
-        "that still tells times and places apart; red is some, yellow is most. The curve is the mean of each frame."
+        "that still tells times and places apart; red is some, yellow is most. The small frames are the clip over "
+        "time, first to last, the bars below them the mean heat of each frame: where they are level, no moment counts "
+        "more than others."
     )
     return [node("p", text, class_="faint"), node("div", shown, class_="cards")]
 
@@ -68,14 +72,14 @@ def _figure(look: Look, place: int, clip: Tensor, heat: np.ndarray) -> Element:
         film([heated(*one) for one in zip(pixels, heat, strict=True)]), f"The same clip with its heat for {name}"
     )
     over_time = heat.mean(axis=(1, 2))
-    peak = int(over_time.argmax())
-    curve = spark(
-        (over_time / max(float(over_time.max()), 1e-12)).tolist(), f"Heat over {len(heat)} frames, most in frame {peak}"
-    )
+    peak = f"most in frame {int(over_time.argmax()) + 1} of {len(heat)}"
+    level = bars((over_time / max(float(over_time.max()), 1e-12)).tolist(), f"Mean heat of each frame: {peak}")
+    few = [heated(pixels[one], heat[one]) for one in even_numbers(_STRIP, len(pixels))]
+    strip = picture(side_by_side([Image.fromarray(one) for one in few], _SMALL), f"{len(few)} frames with their heat")
     verdict = look.classes[int(look.predicted[place])]
     words = "right" if verdict == name else f"taken for {verdict}"
     return node(
-        "figure", node("div", plain, hot, class_="pair"), curve,
-        node("figcaption", node("strong", name), f", {words} by kNN; most in frame {peak} of {len(heat)} (from 0)"),
+        "figure", node("div", plain, hot, class_="pair"), node("div", strip, level, class_="strip"),
+        node("figcaption", node("strong", name), f", {words} by kNN; {peak}"),
         class_="card",
     )  # fmt: skip

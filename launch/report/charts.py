@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from xml.etree.ElementTree import Element
@@ -34,13 +34,14 @@ class Series:
     y: Sequence[float]
 
 
-def line_chart(title: str, series: Sequence[Series], *, from_zero: bool = False) -> Element:
+def line_chart(title: str, series: Sequence[Series], *, from_zero: bool = False, meaning: str = "") -> Element:
     """A figure of lines over steps, with the last value of each in words; long logs are averaged in equal parts.
 
     Args:
         title: what is drawn.
         series: a line each.
         from_zero: let the axis begin there, so that a small change looks small.
+        meaning: a line below the title that says what the numbers are.
     """
     drawn = [_thinned(one) for one in series]
     x_low, x_high = _range([x for one in drawn for x in one.x], padded=False)
@@ -56,27 +57,37 @@ def line_chart(title: str, series: Sequence[Series], *, from_zero: bool = False)
         _, y = place(x_low, value)
         grid.append(node("line", class_="grid", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y, y2=y))
         grid.append(node("text", short(value), x=_LEFT - 6, y=y + 4, text_anchor="end"))
-    marks = ticks(x_low, x_high)
-    for value in marks:
-        x, _ = place(value, y_low)
-        anchor = "end" if x > _WIDTH - 30 else "middle"
-        grid.append(node("text", short(value), x=x, y=_HEIGHT - 8, text_anchor=anchor))
+    for value in ticks(x_low, x_high):
+        if value.is_integer():  # there is no half step
+            x, _ = place(value, y_low)
+            anchor = "end" if x > _WIDTH - 30 else "middle"
+            grid.append(node("text", short(value), x=x, y=_HEIGHT - 8, text_anchor=anchor))
+    grid.append(node("text", "step", x=_LEFT - 6, y=_HEIGHT - 8, text_anchor="end"))
     lines = [_line(one, [place(x, y) for x, y in zip(one.x, one.y, strict=True)]) for one in drawn]
     told = "; ".join(
         f"{f'{one.label}: ' if len(series) > 1 else ''}{number(one.y[0])} at step {one.x[0]:.0f}, "
         f"{number(one.y[-1])} at step {one.x[-1]:.0f}"
         for one in series
     )
-    last = ", ".join(number(one.y[-1]) for one in series)
     return node(
         "figure",
-        node("figcaption", title, " ", node("span", last, class_="last")),
+        node("figcaption", title, " ", _last(series), node("div", meaning, class_="meaning") if meaning else None),
         node(
             "svg", node("title", f"{title} over steps. {told}."), grid, lines,
             viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", aria_label=f"{title} over steps. {told}.",
         ),
         class_="chart",
     )  # fmt: skip
+
+
+def _last(series: Sequence[Series]) -> Element:
+    """The last value of a line, or of each in the colour of its run."""
+    if len(series) == 1:
+        return node("span", f"last {number(series[0].y[-1])}", class_="last")
+    coloured = [
+        [" ", node("span", number(one.y[-1]), style=f"color: var(--r{one.run % _RUN_COLOURS})")] for one in series
+    ]
+    return node("span", "last", coloured, class_="last")
 
 
 def _line(series: Series, points: Sequence[tuple[float, float]]) -> list[Content]:
@@ -136,14 +147,42 @@ def _mark(kind: int, x: float, y: float, *, size: float = 4.0) -> Element:
     return node("polygon", points=" ".join(f"{x + a:.1f},{y + b:.1f}" for a, b in corners), style=fill)
 
 
-def spark(values: Sequence[float], alt: str) -> Element:
-    """A small filled curve of values in [0, 1] over their whole width."""
-    step = 100 / max(1, len(values) - 1)
-    top = " ".join(f"{place * step:.1f},{28 - 26 * value:.1f}" for place, value in enumerate(values))
-    return node(
-        "svg", node("polygon", points=f"0,29 {top} 100,29", style="fill: var(--accent)"),
-        viewBox="0 0 100 30", role="img", aria_label=alt, preserveAspectRatio="none",
-    )  # fmt: skip
+def bars(values: Sequence[float], alt: str) -> Element:
+    """Bars of values in [0, 1] over the whole width, the largest in full colour."""
+    width, largest = 100 / len(values), max(values)
+    drawn = [
+        node(
+            "rect", x=round(place * width + 0.03 * width, 2), width=round(0.94 * width, 2), y=round(29 - 27 * value, 1),
+            height=round(27 * value + 1, 1), class_="bar" if value < largest else "bar peak",
+        )
+        for place, value in enumerate(values)
+    ]  # fmt: skip
+    return node("svg", drawn, viewBox="0 0 100 30", role="img", aria_label=alt, preserveAspectRatio="none")
+
+
+def scale(value: float, marks: Mapping[str, float], name: str) -> Element:
+    """A bar from 0 to 100 per cent with a line of words below it for each mark.
+
+    Args:
+        value: length of the bar.
+        marks: name to place of what it is compared with.
+        name: what the bar shows, with its number.
+    """
+    lines: list[Content] = [
+        node("rect", class_="ground", x=0, y=4, width=300, height=10, rx=2),
+        node("rect", x=0, y=4, width=round(3 * min(value, 100.0), 1), height=10, rx=2, style="fill: var(--accent)"),
+    ]
+    # Words point to the middle, and the outermost mark has the lowest line, so that no mark runs through words.
+    ordered = sorted(marks.items(), key=lambda one: abs(50 - one[1]))
+    for line, (title, place) in enumerate(ordered):
+        x, y = round(3 * place, 1), 30 + 15 * line
+        right = x > 150
+        lines.append(node("path", class_="mark", d=f"M{x},1 V{y}"))
+        words = f"{title} {place:.1f}"
+        lines.append(node("text", words, x=x - 4 if right else x + 4, y=y, text_anchor="end" if right else None))
+    told = ", ".join([name, *(f"{title} {place:.1f} %" for title, place in ordered)])
+    height = 20 + 15 * len(ordered)
+    return node("svg", lines, viewBox=f"0 0 300 {height}", role="img", aria_label=told, class_="scale")
 
 
 def _thinned(series: Series) -> Series:
@@ -163,8 +202,9 @@ def _thinned(series: Series) -> Series:
 def _range(values: Sequence[float], *, padded: bool) -> tuple[float, float]:
     low, high = min(values), max(values)
     if low == high:
-        room = abs(low) / 2 or 0.5
-        return low - room, high + room
+        # Whole numbers on both sides, as steps are; a fraction of a value that may be small.
+        room = 1.0 if not padded else abs(low) / 2 or 0.5
+        return (max(low - room, 0.0) if low >= 0 else low - room), high + room
     room = 0.06 * (high - low) if padded else 0.0
     # A quantity that cannot be negative is not drawn as if it could.
     return (max(low - room, 0.0) if low >= 0 else low - room), high + room

@@ -7,11 +7,13 @@ from xml.etree.ElementTree import Element
 import torch
 
 from launch.report.look import Look
-from launch.report.markup import Content, node, table
+from launch.report.markup import Content, breakable, node, table
 from launch.results import Results
 
 _LARGEST_MATRIX = 24
 """Classes; of more only the commonest mistakes are listed."""
+_WIDE = 12
+"""Classes from which a matrix needs the whole width."""
 _MISTAKES = 20
 
 
@@ -32,7 +34,7 @@ def confusion(look: Look) -> list[Element]:
     shown = _matrix(counts, present, names) if len(present) <= _LARGEST_MATRIX else _mistakes(counts, names)
     return [
         node("p", text, class_="faint"),
-        node("div", node("div", shown), node("div", _by_class(look, counts, present, names)), class_="columns"),
+        _beside(shown, _by_class(look, counts, present, names), len(present)),
     ]
 
 
@@ -46,11 +48,22 @@ def of_test(tested: Results) -> list[Element]:
     shares = [
         (row.get(name, 0) / sum(row.values()), name, str(sum(row.values()))) for name, row in found.items() if row
     ]
-    rows = [[name, videos, _bar(share)] for share, name, videos in sorted(shares, key=lambda one: -one[0])]
-    by_class = table(["class", "videos", "test, %"], rows, caption="Per-class accuracy of the test, best first.")
+    rows = [[breakable(name), videos, _bar(share)] for share, name, videos in sorted(shares, key=lambda one: -one[0])]
+    by_class = table(
+        ["class", "videos", "test, %"],
+        rows,
+        label="per-class accuracy of the test",
+        caption="Per-class accuracy of the test, best first.",
+    )
     text = f"Confusion of the test, {tested.title}, {tested.weights}"
-    columns = node("div", node("div", shown), node("div", by_class), class_="columns")
-    return [node("details", node("summary", text), columns, open=len(names) <= _LARGEST_MATRIX)]
+    shown = _beside(shown, by_class, len(names))
+    return [node("details", node("summary", text), shown, open=len(names) <= _LARGEST_MATRIX)]
+
+
+def _beside(matrix: Element, by_class: Element, classes: int) -> Element:
+    """Both side by side, or one below the other where the matrix is wide."""
+    kind = None if _WIDE < classes <= _LARGEST_MATRIX else "columns"
+    return node("div", node("div", matrix), node("div", by_class), class_=kind)
 
 
 def _names(look: Look, size: int) -> list[str]:
@@ -65,13 +78,15 @@ def _matrix(counts: torch.Tensor, present: list[int], names: list[str]) -> Eleme
         return node("td", text, style=f"--v: {share:.3f}", class_=kind, title=f"{names[row]} taken for {names[column]}")
 
     rows = [
-        node("tr", node("th", names[row], scope="row"), [cell(row, column) for column in present]) for row in present
+        node("tr", node("th", breakable(names[row]), scope="row"), [cell(row, column) for column in present])
+        for row in present
     ]
-    head: list[Content] = ["is \\ taken for", *(names[column] for column in present)]
+    head: list[Content] = ["is \\ taken for", *(node("span", names[column], class_="upright") for column in present)]
     return table(
         head,
         rows,
         caption="Judged videos by class; the fuller the colour, the larger the share of the row.",
+        label="confusion matrix",
         class_="confusion",
     )
 
@@ -83,7 +98,8 @@ def _mistakes(counts: torch.Tensor, names: list[str]) -> Element:
     rows = [
         [names[row], names[column], f"{int(counts[row, column])} of {int(counts[row].sum())}"] for row, column in pairs
     ]
-    return table(["is", "taken for", "videos"], rows, caption=f"The {len(rows)} commonest mistakes.", class_="words")
+    caption = f"The {len(rows)} commonest mistakes."
+    return table(["is", "taken for", "videos"], rows, label="commonest mistakes", caption=caption, class_="words")
 
 
 def _by_class(look: Look, counts: torch.Tensor, present: list[int], names: list[str]) -> Element:
@@ -93,11 +109,11 @@ def _by_class(look: Look, counts: torch.Tensor, present: list[int], names: list[
         mine = look.query.labels == label
         if videos := int(mine.sum()):
             found, top1 = int(counts[label, label]) / videos, float(nearest_right[mine].double().mean())
-            rows.append((found, [names[label], str(videos), _bar(found), f"{100 * top1:.1f}"]))
+            rows.append((found, [breakable(names[label]), str(videos), _bar(found), f"{100 * top1:.1f}"]))
     rows.sort(key=lambda one: -one[0])
-    return table(
-        ["class", "videos", "kNN, %", "nearest, %"], [row for _, row in rows], caption="Per-class accuracy, best first."
-    )
+    caption = "Per-class accuracy, best first; nearest: of the video nearest to each alone, which is retrieve@1."
+    head = ["class", "videos", "kNN, %", "nearest, %"]
+    return table(head, [row for _, row in rows], label="per-class accuracy", caption=caption)
 
 
 def _bar(share: float) -> Element:

@@ -8,7 +8,8 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from launch.report.charts import Series, line_chart, number, run_key
-from launch.report.markup import node, table
+from launch.report.markup import narrowing_table, node, table
+from launch.report.meanings import meaning
 from launch.report.runs import RunFolder
 
 _ACCURACIES = ("accuracy", "balanced", "found", "top1", "top5")
@@ -28,6 +29,10 @@ _TIMES = {
 
 _GROUPS = {
     "loss": ("Losses and learning rate", "Each value is that of one step, averaged over ranks, not over the interval."),
+    "judged": (
+        "Judged while training",
+        "At the step where it was measured; what stands under Measures is of saved weights.",
+    ),
     "accuracy": ("Pretext accuracies", "How often the network solves the task that it is trained on: 1 is always."),
     "other": (
         "Other numbers of the method",
@@ -47,10 +52,24 @@ def curves(runs: Sequence[RunFolder]) -> list[Element]:
     names = list(dict.fromkeys([*(name for name in _FIRST if name in found), *shared, *found]))
     made = [node("h2", "Curves", id="curves"), _legend(logged) if len(logged) > 1 else None]
     for group, (title, text) in _GROUPS.items():
-        if charts := [_chart(name, logged, of_runs) for name in names if _group(name) == group]:
-            made += [node("h3", title), node("p", text, class_="faint"), node("div", charts, class_="cards")]
+        if charts := _charts(group, names, logged, of_runs):
+            made += [node("h3", title), node("p", text, class_="faint"), charts]
+    if all(len(run.log) < 2 for run in logged):
+        made.append(node("p", "The log has one record; curves begin with the second.", class_="note"))
     made += [_last_values(logged, of_runs, names), *_speed(logged, of_runs, names)]
     return [one for one in made if one is not None]
+
+
+def _charts(
+    group: str, names: Sequence[str], runs: Sequence[RunFolder], of_runs: Mapping[int, Mapping[str, Any]]
+) -> Element | None:
+    """A chart for each number of a group that has been logged twice by some run."""
+    drawn = [
+        name
+        for name in names
+        if _group(name) == group and any(len(of_runs[run.number].get(name, ())) > 1 for run in runs)
+    ]
+    return node("div", [_chart(name, runs, of_runs) for name in drawn], class_="charts") if drawn else None
 
 
 def _with_share(scalars: Mapping[str, list[tuple[int, float]]]) -> dict[str, list[tuple[int, float]]]:
@@ -70,6 +89,8 @@ def _group(name: str) -> str:
         return "loss"
     if name in _TIMES:
         return "time"
+    if kind and kind != "metrics":
+        return "judged"
     return "accuracy" if any(word in plain for word in _ACCURACIES) else "other"
 
 
@@ -79,16 +100,25 @@ def _chart(name: str, runs: Sequence[RunFolder], of_runs: Mapping[int, Mapping[s
         for run in runs
         if (points := of_runs[run.number].get(name))
     ]
-    return line_chart(_words(name), series, from_zero=_group(name) in ("accuracy", "time") or "share" in name)
+    from_zero = _group(name) in ("accuracy", "time") or "share" in name
+    return line_chart(_words(name), series, from_zero=from_zero, meaning=meaning(name))
 
 
-_WORDS = {"losses.total": "total loss", "lr": "learning rate", "grad_norm": "gradient norm", **_TIMES}
+_WORDS = {
+    "losses.total": "total loss",
+    "lr": "learning rate",
+    "grad_norm": "gradient norm",
+    "skipped": "skipped steps",
+    **_TIMES,
+}
 
 
 def _words(name: str) -> str:
     kind, _, plain = name.rpartition(".")
     plain = _WORDS.get(name) or plain.replace("_", " ")
-    return f"loss {plain}" if kind == "losses" and name not in _WORDS else plain
+    if kind in ("", "metrics", "evals") or name in _WORDS:
+        return plain
+    return f"loss {plain}" if kind == "losses" else f"{kind.replace('.', ' ')}: {plain}"
 
 
 def _legend(runs: Sequence[RunFolder]) -> Element:
@@ -103,7 +133,9 @@ def _last_values(
         cells = [of_runs[run.number].get(name, ()) for run in runs]
         rows.append([_words(name), *(number(points[-1][1]) if points else "-" for points in cells)])
     head = ["last record", *(f"{run.name}, step {run.step}" for run in runs)]
-    return node("details", node("summary", "All numbers of the last records"), table(head, rows))
+    made = table(head, rows, label="all numbers of the last records", class_="wrapped")
+    few = all(len(run.log) < 2 for run in runs)
+    return node("details", node("summary", "All numbers of the last records"), made, open=few)
 
 
 def _speed(
@@ -131,5 +163,10 @@ def _speed(
         "Medians over the records of the log, curves over the interval since the record before; the machine may have "
         "had other work. Memory is that of the GPU."
     )
-    charts = node("div", [_chart(name, runs, of_runs) for name in names if _group(name) == "time"], class_="cards")
-    return [node("h2", "Speed", id="speed"), node("p", text, class_="faint"), table(head, rows), charts]
+    charts = _charts("time", names, runs, of_runs)
+    made = [
+        node("h2", "Speed", id="speed"),
+        node("p", text, class_="faint"),
+        narrowing_table(head, rows, label="speed"),
+    ]
+    return [*made, charts] if charts is not None else made

@@ -7,11 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from launch.report.charts import number
+from launch.report.charts import number, scale
 from launch.report.markup import Content, node
 from launch.report.runs import RunFolder
+from launch.results import Results
 
-_HEADLINES = {"knn": "kNN accuracy", "retrieve@1": "retrieval top-1", "linear": "linear probe"}
+_HEADLINES = {
+    "knn": "kNN accuracy",
+    "retrieve@1": "retrieval top-1",
+    "linear": "linear probe",
+    "top1": "top-1 of the test",
+}
+_CLEAR = 2.0
+"""Standard errors of a difference from which it is called clear; both sides are taken for independent."""
 
 
 def glance(runs: Sequence[RunFolder]) -> Element:
@@ -34,26 +42,51 @@ def _headline(run: RunFolder) -> list[Content]:
         if found is None:
             continue
         value = found.judged[measure]
-        told = []
-        if measure in found.random:
-            gain = value - found.random[measure]
-            told.append(f"{gain:+.1f} points against the random network")
-        if measure in found.one_frame:
-            told.append(f"one frame alone {found.one_frame[measure]:.1f}")
-        if found.classes > 1:
-            told.append(f"chance {100.0 / found.classes:.1f}")
-        share = value / 100.0
-        error = 100.0 * (share * (1.0 - share) / max(1, found.query_videos)) ** 0.5
-        told.append(f"standard error {error:.1f}")
-        big = node("p", f"{value:.1f} %", class_="big")
-        return [big, node("p", f"{name} at {found.weights}, {found.query_videos} videos: {'; '.join(told)}.")]
+        below = {
+            title: rows[measure]
+            for title, rows in (("random network", found.random), ("one frame", found.one_frame))
+            if measure in rows
+        }
+        chance = {"chance": 100.0 / found.classes} if found.classes > 1 else {}
+        error = _error(value, found.query_videos)
+        told = f"{name} of {found.query_videos} videos at {found.weights}, standard error {error:.1f} points."
+        return [
+            node("p", f"{value:.1f} %", class_="big"),
+            node("p", told),
+            scale(value, {**below, **chance}, f"{name} {value:.1f} %"),
+            *_verdict(value, below, found),
+        ]
     return [node("p", "Not judged yet.", class_="faint")]
+
+
+def _verdict(value: float, below: dict[str, float], found: Results) -> list[Content]:
+    """In words whether the number is more than its controls, each for itself."""
+    if not below:
+        return [node("p", "No control was measured beside it: intravid knn RUN --controls.", class_="faint")]
+    said: list[Content] = []
+    for title, control in below.items():
+        gain = value - control
+        error = (_error(value, found.query_videos) ** 2 + _error(control, found.query_videos) ** 2) ** 0.5
+        if gain > _CLEAR * error:
+            kind, word = "good", "\N{CHECK MARK} clearly above"
+        elif gain < -_CLEAR * error:
+            kind, word = "bad", "\N{MULTIPLICATION X} clearly below"
+        else:
+            kind, word = "bad", "\N{MULTIPLICATION X} not clearly above"
+        said.append(node("li", node("span", word, class_=kind), f" {title}: {gain:+.1f} points"))
+    return [node("ul", said, class_="verdict", title=f"clearly: by more than {_CLEAR:.0f} standard errors")]
+
+
+def _error(percent: float, videos: int) -> float:
+    """Standard error of a share of so many videos, in points."""
+    share = percent / 100.0
+    return 100.0 * (share * (1.0 - share) / max(1, videos)) ** 0.5
 
 
 def _facts(run: RunFolder) -> list[tuple[str, str]]:
     scalars = run.scalars()
     losses = scalars.get("losses.total", [])
-    of_epoch = f", epoch {run.log[-1]['epoch']} from 0" if run.log else ""
+    of_epoch = f", epoch {run.log[-1]['epoch']} from 0" if run.log and "epoch" in run.log[-1] else ""
     return [
         ("steps", f"{run.step}{of_epoch}{_state(run.path)}"),
         ("total loss", f"{number(losses[0][1])} to {number(losses[-1][1])}" if losses else ""),
@@ -70,6 +103,4 @@ def _state(path: Path) -> str:
 
 
 def _data(run: RunFolder) -> str:
-    root = run.settings.get("data", {}).get("root", "")
-    roots = [root] if isinstance(root, str) else root
-    return ", ".join("/".join(Path(one).parts[-2:]) for one in roots if one)
+    return ", ".join("/".join(Path(one).parts[-2:]) for one in run.roots if one)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 from xml.etree.ElementTree import Element
 
 import numpy as np
@@ -41,10 +42,9 @@ def _histograms(look: Look) -> list[Element]:
     made.append(_classes(look.classes, of_splits))
     for name, counts in pretext_labels(look).items():
         total, largest = sum(counts.values()), max(counts.values())
+        caption = f"Pretext target {name}: how often each value is drawn, of {total} in epoch 0."
         rows = [[str(value), _bar(counts[value] / largest, str(counts[value]))] for value in sorted(counts)]
-        made.append(
-            node("div", table([name, "times"], rows, caption=f"Target {name}: {total} values drawn in epoch 0."))
-        )
+        made.append(node("div", table([name, "times"], rows, label=f"target {name}", caption=caption)))
     return [node("h4", "Labels"), node("div", made, class_="columns")]
 
 
@@ -56,7 +56,7 @@ def _classes(names: Sequence[str], of_splits: Mapping[str, Counter[int]]) -> Ele
         + [_bar(counts[label] / largest, str(counts[label])) for counts in of_splits.values()]
         for label in present
     ]
-    made = table(["class", *of_splits], rows, caption="Videos of each class.")
+    made = table(["class", *of_splits], rows, label="videos of each class", caption="Videos of each class.")
     if len(rows) <= _MOST_CLASSES:
         return node("div", made)
     few = {
@@ -66,18 +66,28 @@ def _classes(names: Sequence[str], of_splits: Mapping[str, Counter[int]]) -> Ele
     return node("details", node("summary", f"Videos of {len(rows)} classes: {'; '.join(few.values())}"), made)
 
 
-def pretext_labels(look: Look) -> dict[str, Counter[int]]:
-    """How often each value of the whole-number targets is drawn, over samples of epoch 0; of targets of few values."""
+def pretext_labels(look: Look) -> dict[str, Counter[Any]]:
+    """How often each value of the whole-number targets is drawn, over samples of epoch 0; of targets of few values.
+
+    Of a target that is always an order of the same numbers the orders are counted, as each number is in all of them.
+    """
     loaded = look.subject.loaded
     videos = loaded.config.data.open()
     planner = loaded.build_method(DatasetFacts(len(videos), len(videos.classes))).planner()
-    found: dict[str, Counter[int]] = {}
+    found: dict[str, list[tuple[int, ...]]] = {}
     for index in even_numbers(_PLANS, len(videos)):
         plan = planner(sample_rng(loaded.config.train.seed, 0, index), videos[index])
         for name, value in plan.targets.items():
             if name != "label" and np.issubdtype(value.dtype, np.integer) and value.size <= _MOST_VALUES:
-                found.setdefault(name, Counter()).update(value.reshape(-1).tolist())
-    return {name: counts for name, counts in found.items() if len(counts) <= _MOST_VALUES}
+                found.setdefault(name, []).append(tuple(value.reshape(-1).tolist()))
+    counted = {name: _counted(values) for name, values in found.items()}
+    return {name: counts for name, counts in counted.items() if len(counts) <= _MOST_VALUES}
+
+
+def _counted(values: Sequence[tuple[int, ...]]) -> Counter[Any]:
+    if all(len(one) > 1 and sorted(one) == list(range(len(one))) for one in values):
+        return Counter(" ".join(map(str, one)) for one in values)
+    return Counter(number for one in values for number in one)
 
 
 def _bar(share: float, text: str) -> Element:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TypeAlias
 from xml.etree.ElementTree import Element, tostring
@@ -21,6 +22,12 @@ def node(name: str, /, *content: Content, **attributes: object) -> Element:
             made.set(key.rstrip("_").replace("_", "-"), key.rstrip("_") if value is True else str(value))
     _put(made, content)
     return made
+
+
+def breakable(name: str) -> list[Content]:
+    """A name that may be broken between its words: before capitals, behind hyphens, dots, slashes and underscores."""
+    words = re.split(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[-_./])(?=.)", name)
+    return [part for word in words for part in (node("wbr"), word)][1:]
 
 
 def _put(parent: Element, content: Content) -> None:
@@ -70,6 +77,34 @@ def table(
     )
     scrolled = node("div", made, class_="scroll", tabindex=0, role="region", aria_label=label)
     return node("div", node("p", caption, class_="caption"), scrolled) if caption is not None else scrolled
+
+
+def narrowing_table(
+    head: Iterable[Content],
+    rows: Iterable[Iterable[Content]],
+    *,
+    label: str = "table",
+    caption: Content = None,
+    class_: str = "",
+) -> Element:
+    """A table that in a narrow window becomes a block for each row, where every number has the head of its column."""
+    made = table(head, rows, label=label, caption=caption, class_=f"narrowing {class_}".rstrip())
+    whole = next(made.iter("table"))
+    first, *others = whole.iter("tr")
+    names = ["".join(cell.itertext()).strip() for cell in first]
+    for row in others:
+        for name, cell in zip(names[1:], row[1:], strict=False):
+            if cell.get("colspan") is None:
+                cell.set("data-label", name)
+            if cell.text == "-" and not len(cell):
+                cell.set("class", "none")
+    # A row that is laid out as a block is no row any more to those who listen to the page, unless it says so.
+    for name, role in {"table": "table", "tr": "row", "td": "cell"}.items():
+        for one in whole.iter(name):
+            one.set("role", role)
+    for one in whole.iter("th"):
+        one.set("role", "columnheader" if one.get("scope") == "col" else "rowheader")
+    return made
 
 
 def _row(cells: Iterable[Content]) -> Element:

@@ -9,7 +9,7 @@ from data_process.contact_sheet import as_picture
 from data_process.decoding import decode
 from launch.report.animation import FRAME_MS, animated, fitted
 from launch.report.look import NEIGHBOURS, Look, Seen
-from launch.report.markup import node
+from launch.report.markup import breakable, node
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -39,15 +39,15 @@ def neighbours(look: Look, *, budget: int) -> list[Element]:
 
 def _row(look: Look, place: int, height: int) -> Element:
     truth = look.classes[int(look.query.labels[place])]
-    query = _film(look.query, place, height, f"Query: {truth}", "query", node("strong", truth), "query")
+    query = _film(look.query, place, height, f"Query: {truth}", "query", node("strong", breakable(truth)), "query")
     shown = [query]
     pairs = zip(look.nearest[place].tolist(), look.similarity[place].tolist(), strict=True)
     for rank, (other, cosine) in enumerate(pairs, start=1):
         name = look.classes[int(look.gallery.labels[other])]
         kind, mark = ("right", "\N{CHECK MARK}") if name == truth else ("wrong", "\N{MULTIPLICATION X}")
         alt = f"Neighbour {rank} of {truth}: {name}, {kind}"
-        caption = node("span", f"{mark} {name}", class_="good" if kind == "right" else "bad")
-        shown.append(_film(look.gallery, other, height, alt, kind, caption, f"cosine {cosine:.2f}"))
+        caption = node("span", f"{mark} ", breakable(name), class_="good" if kind == "right" else "bad")
+        shown.append(_film(look.gallery, other, height, alt, kind, caption, f"cosine {cosine:.3f}"))
     return node("div", shown, class_="film", tabindex=0, role="group", aria_label=f"query {truth} and its neighbours")
 
 

@@ -35,9 +35,14 @@ def nearest_published(settings: Mapping[str, Any]) -> Published | None:
         recipe = flat(_recipe(one.recipe))
         if recipe["method.class_path"] == run.get("method.class_path"):
             same = sum(key in run and run[key] == value for key, value in recipe.items())
-            # The network counts more than any other setting: it decides what a number can be compared with.
-            network = "method.init_args.backbone.class_path"
-            shares[one] = (run.get(network) == recipe.get(network), same / len(recipe))
+            # The network, then the framework count more than other settings: they decide what a number can be compared
+            # with. Recipes leave a framework out where it is the method's own.
+            network, framework = (f"method.init_args.{name}" for name in ("backbone.class_path", "framework"))
+            shares[one] = (
+                run.get(network) == recipe.get(network),
+                framework not in recipe or run.get(framework) == recipe[framework],
+                same / len(recipe),
+            )
     return max(shares, key=lambda one: shares[one], default=None)
 
 

@@ -47,6 +47,12 @@ class RunFolder:
         return _class_name(_at(self.settings, "method.init_args.backbone"))
 
     @property
+    def roots(self) -> list[str]:
+        """Where its videos lie; empty where unknown."""
+        root = _at(self.settings, "data.root")
+        return [root] if isinstance(root, str) else [str(one) for one in root or ()]
+
+    @property
     def step(self) -> int:
         """Of the last record; 0 without any."""
         return int(self.log[-1]["step"]) if self.log else 0
@@ -92,6 +98,8 @@ def _read(path: Path, name: str, place: int) -> RunFolder:
         settings = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
         raise InputError(f"{config} is not YAML: {error}") from None
+    if not isinstance(settings, Mapping):
+        raise InputError(f"{config} holds no settings but {type(settings).__name__}; give the run_dir of a run")
     records = read_log(log) if log.is_file() else []
     return RunFolder(path, name, place, settings, text, records, read_results(path))
 

@@ -13,7 +13,7 @@ from engine.embedding import embed
 from engine.spread import clip_spread
 from launch.report.charts import class_key, scatter
 from launch.report.look import Look
-from launch.report.markup import Content, node, table
+from launch.report.markup import Content, narrowing_table, node
 
 _MOST_CLIPS = 600
 _CLIPS_A_VIDEO = 3
@@ -87,7 +87,7 @@ def _variance(look: Look) -> list[Element]:
         "total, which is 0 for a collapsed network and near 1 where features fill the sphere. A contrast of videos "
         "alone lets the part within videos vanish; DualVar (arXiv 2107.01194) is about keeping it."
     )
-    return [table(head, rows, caption=text, label="inter- and intra-video variance", class_="spread")]
+    return [narrowing_table(head, rows, caption=text, label="inter- and intra-video variance", class_="spread")]
 
 
 def _stack(shares: Sequence[float]) -> Element:

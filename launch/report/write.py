@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeAlias
+from textwrap import shorten
+from typing import Any
 from xml.etree.ElementTree import Element
 
 from data_process.errors import InputError, RunError
@@ -17,27 +20,38 @@ from launch.report.curves import curves
 from launch.report.glance import glance
 from launch.report.inputs import inputs
 from launch.report.look import Look, look_at
-from launch.report.markup import Content, document, node
+from launch.report.markup import Content, breakable, document, node
 from launch.report.neighbours import neighbours
 from launch.report.results import results
 from launch.report.runs import RunFolder, read_runs
 from launch.report.scatter import embedding
+from launch.report.similarity import similarity
 
 _LOG = logging.getLogger(__name__)
 LARGEST = 5_000_000
 """Bytes of a page."""
 
-_FOR_FILMS = 2_400_000
-"""Of them for the retrieval galleries of all runs together."""
-
-_SECTIONS = {
+SECTIONS = {
     "neighbours": "Nearest neighbours",
     "embedding": "Embedding",
+    "similarity": "Similarity over time",
     "confusion": "Confusion",
     "attention": "Attention over time",
     "inputs": "Inputs",
 }
 """What is computed from weights and videos, by anchor."""
+
+_FOLDED, _MOST_OPEN = ("attention", "inputs"), 2
+"""Sections that are folded but for the first run where there are more runs."""
+
+_FROM_A_LOOK: Mapping[str, Callable[[Look], list[Element]]] = {
+    "embedding": embedding,
+    "similarity": similarity,
+    "confusion": confusion,
+    "attention": attention,
+    "inputs": inputs,
+}
+"""All of them that have a size of their own."""
 
 
 def write_report(
@@ -63,12 +77,21 @@ def write_report(
         RunError: if the page cannot be written, or is larger than `LARGEST` without any picture.
     """
     runs = read_runs(paths)
-    asked = runs[:pictures]
-    drawn = [_drawn(run, overrides, most_videos, budget=_FOR_FILMS // len(asked)) for run in asked]
-    page = document(_page(runs, drawn))
-    while len(page) > LARGEST and drawn:
-        _LOG.warning("%s is reported without pictures: the page would be too large", drawn.pop()[0].name)
-        page = document(_page(runs, drawn))
+    drawn, absent = _draw_all(runs[:pictures], overrides, most_videos)
+    absent += [
+        _absent(run.name, _EVERYTHING, f"--pictures {pictures} looks at no more runs") for run in runs[pictures:]
+    ]
+    room = 0.96 * LARGEST - len(document(_page(runs, [one for one, _ in drawn], absent)))
+    for one, look in drawn:
+        budget = max(0, int(room / len(drawn)))
+        absent += _put(one, "neighbours", partial(neighbours, budget=budget), look)
+    whole = [one for one, _ in drawn]
+    page = document(_page(runs, whole, absent))
+    while len(page) > LARGEST and whole:
+        name = whole.pop().run.name
+        _LOG.warning("%s is reported without pictures: the page would be too large", name)
+        absent.insert(0, _absent(name, _EVERYTHING, f"the page would have more than {LARGEST / 1e6:.0f} MB"))
+        page = document(_page(runs, whole, absent))
     if len(page) > LARGEST:
         raise RunError(f"the page would have {len(page) / 1e6:.1f} MB, more than {LARGEST / 1e6:.0f}; name fewer runs")
     with replacing(out) as file:
@@ -76,48 +99,69 @@ def write_report(
     return out
 
 
-Drawn: TypeAlias = tuple[RunFolder, Mapping[str, list[Element]]]
-"""A run with its pictures by the anchor of their section."""
+@dataclass(frozen=True)
+class _Drawn:
+    """A run with its pictures by the anchor of their section."""
+
+    run: RunFolder
+    sections: dict[str, list[Element]] = field(default_factory=dict)
 
 
-def _drawn(run: RunFolder, overrides: Sequence[str], most_videos: int, *, budget: int) -> Drawn:
-    """All pictures of a run, or why it has none; `budget` is what its films may weigh, bytes."""
+def _draw_all(
+    runs: Sequence[RunFolder], overrides: Sequence[str], most_videos: int
+) -> tuple[list[tuple[_Drawn, Look]], list[str]]:
+    """All pictures but films, which get the room that the others leave; and what there is none of, each with its why.
+
+    One picture that fails does not take the others along.
+    """
+    drawn: list[tuple[_Drawn, Look]] = []
+    absent: list[str] = []
+    for run in runs:
+        try:
+            look = look_at(run, overrides, most_videos=most_videos)
+        except (InputError, RunError) as error:
+            _LOG.warning("%s is reported without pictures: %s", run.name, error)
+            absent.append(_absent(run.name, _EVERYTHING, str(error)))
+            continue
+        one = _Drawn(run)
+        for anchor, draw in _FROM_A_LOOK.items():
+            absent += _put(one, anchor, draw, look)
+        drawn.append((one, look))
+    return drawn, absent
+
+
+def _put(one: _Drawn, anchor: str, draw: Callable[[Look], list[Element]], look: Look) -> list[str]:
+    """Draw a section of a run, or say why there is none."""
     try:
-        look = look_at(run, overrides, most_videos=most_videos)
+        one.sections[anchor] = draw(look)
     except (InputError, RunError) as error:
-        _LOG.warning("%s is reported without pictures: %s", run.name, error)
-        return run, dict.fromkeys(_SECTIONS, _left_out(error))
-    draw: dict[str, Callable[[Look], list[Element]]] = {
-        "neighbours": lambda look: neighbours(look, budget=budget),
-        "embedding": embedding,
-        "confusion": confusion,
-        "attention": attention,
-        "inputs": inputs,
-    }
-    return run, {anchor: _tried(draw[anchor], look) for anchor in _SECTIONS}
+        return [_absent(one.run.name, SECTIONS[anchor], str(error))]
+    return []
 
 
-def _tried(draw: Callable[[Look], list[Element]], look: Look) -> list[Element]:
-    """A section, or what stands against it: one picture that fails must not take the others along."""
-    try:
-        return draw(look)
-    except (InputError, RunError) as error:
-        return _left_out(error)
+_LONGEST_WHY = 300
+"""Letters; of a checkpoint that does not fit every weight is told."""
+_EVERYTHING = ", ".join(SECTIONS.values())
 
 
-def _left_out(error: Exception) -> list[Element]:
-    return [node("p", f"Left out: {error}", class_="note")]
+def _absent(name: str, what: str, why: str) -> str:
+    return f"{name}: no {what.lower()}: {shorten(why, _LONGEST_WHY, placeholder=' ...')}"
 
 
-def _page(runs: Sequence[RunFolder], drawn: Sequence[Drawn]) -> Element:
+def _page(runs: Sequence[RunFolder], drawn: Sequence[_Drawn], absent: Sequence[str]) -> Element:
     title = f"intravid report: {', '.join(run.name for run in runs)}"
+    shown = {anchor: name for anchor, name in SECTIONS.items() if any(anchor in one.sections for one in drawn)}
     main: list[Content] = [glance(runs), results(runs), curves(runs)]
-    main += [_pictured(anchor, runs, drawn) for anchor in _SECTIONS if drawn]
+    main += [_pictured(anchor, runs, drawn) for anchor in shown]
+    if absent:
+        main += [
+            node("h2", "Not on this page", id="absent"),
+            node("ul", [node("li", line, class_="absent") for line in absent]),
+        ]
     main.append(_settings(runs))
     anchors = {"measures": "Measures", "curves": "Curves"}
     anchors |= {"speed": "Speed"} if any(run.log for run in runs) else {}
-    anchors |= _SECTIONS if drawn else {}
-    anchors |= {"settings": "Settings"}
+    anchors |= shown | ({"absent": "Not on this page"} if absent else {}) | {"settings": "Settings"}
     menu = node("nav", node("ul", [node("li", node("a", name, href=f"#{anchor}")) for anchor, name in anchors.items()]))
     head = node(
         "head",
@@ -127,7 +171,12 @@ def _page(runs: Sequence[RunFolder], drawn: Sequence[Drawn]) -> Element:
         node("title", title),
         node("style", (files("launch.report") / "style.css").read_text(encoding="utf-8")),
     )
-    opening = node("header", node("h1", "intravid report"), node("p", ", ".join(run.name for run in runs)), menu)
+    opening = node(
+        "header",
+        node("h1", "intravid report"),
+        node("p", [[", " if run.number else None, breakable(run.name)] for run in runs]),
+        menu,
+    )
     closing = node(
         "footer",
         node("p", "Everything on this page is in this one file. Written by ", node("code", "intravid report"), "."),
@@ -135,12 +184,18 @@ def _page(runs: Sequence[RunFolder], drawn: Sequence[Drawn]) -> Element:
     return node("html", head, node("body", opening, node("main", main), closing), lang="en")
 
 
-def _pictured(anchor: str, runs: Sequence[RunFolder], drawn: Sequence[Drawn]) -> list[Content]:
-    made: list[Content] = [node("h2", _SECTIONS[anchor], id=anchor)]
-    for run, pictures in drawn:
-        made += [node("h3", run.name) if len(runs) > 1 else None, pictures[anchor]]
-    if left_out := len(runs) - len(drawn):
-        made.append(node("p", f"{left_out} more runs without pictures; see --pictures.", class_="note"))
+def _pictured(anchor: str, runs: Sequence[RunFolder], drawn: Sequence[_Drawn]) -> list[Content]:
+    """A section of all runs; what is said of one is not said again of the next, and long parts of many are folded."""
+    made: list[Content] = [node("h2", SECTIONS[anchor], id=anchor)]
+    said: set[str] = set()
+    having = [one for one in drawn if anchor in one.sections]
+    for one in having:
+        part = [element for element in one.sections[anchor] if element.tag != "p" or element.text not in said]
+        said |= {element.text or "" for element in part if element.tag == "p"}
+        if anchor in _FOLDED and len(having) > _MOST_OPEN:
+            made.append(node("details", node("summary", one.run.name), part, open=one is having[0]))
+        else:
+            made += [node("h3", one.run.name) if len(runs) > 1 else None, part]
     return made
 
 

@@ -179,6 +179,21 @@ class DualVar(Method):
             return {}
         return {"segments moved": reorder_chunks(batch.clips[2], batch.targets["segment_order"])}
 
+    @torch.no_grad()
+    def parts(self, batch: ViewBatch) -> dict[str, Tensor]:
+        """The segments of the first clip, and the same where each was moved on by one place; with ranking."""
+        if not self.is_ranked:
+            return {}
+        clips = batch.clips[0]
+        order = torch.arange(self.clip.num_segments, device=clips.device).roll(1).expand(len(clips), -1)
+        first, moved = (one["segments"] for one in self._encode([clips], [reorder_chunks(clips, order)]))
+        twins = in_first_order(moved, order)
+        return {
+            f"{name} {number}": segment
+            for name, segments in (("segment", first), ("moved", twins))
+            for number, segment in enumerate(segments.unbind(dim=1), start=1)
+        }
+
     def _embed(self, batch: ViewBatch) -> list[Embeddings]:
         """First and second clip; with ranking also the third, and the third with its segments moved."""
         first, second, *third = batch.clips

@@ -234,3 +234,36 @@ def test_every_backbone_of_the_release_is_trained_by_it(kind):
     gradients = [p.grad for p in method.backbone.parameters()]
     assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
     assert sum(gradient.abs().sum() > 0 for gradient in gradients) > 0.9 * len(gradients)
+
+
+# Parts, for pictures.
+
+
+@pytest.mark.parametrize("carrier", [{}, MOCO], ids=["simclr", "moco"])
+@pytest.mark.parametrize("segments", [2, 4])
+def test_parts_are_segments_and_their_twins_of_a_clip_that_was_moved_on(carrier, segments):
+    method, batch = build(segments=segments, **carrier).eval(), batch_of(1, segments=segments)
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    parts = method.parts(batch)
+    numbers = range(1, segments + 1)
+    assert list(parts) == [*(f"segment {one}" for one in numbers), *(f"moved {one}" for one in numbers)]
+    clips = batch.clips[0]
+    length = clips.shape[2] // segments
+    moved = torch.cat([clips[:, :, -length:], clips[:, :, :-length]], dim=2)  # the last segment is shown first
+
+    def embedded(clips, place):
+        rows = method.heads(method.backbone.pooled(clips))
+        return method.heads.split(rows)["segments"][:, place]
+
+    for one in range(segments):
+        torch.testing.assert_close(parts[f"segment {one + 1}"], embedded(clips, one))
+        # What was segment `one` is shown one place later.
+        torch.testing.assert_close(parts[f"moved {one + 1}"], embedded(moved, (one + 1) % segments))
+    after = method.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert not any(value.requires_grad for value in parts.values())
+
+
+@pytest.mark.parametrize("mode", ["clip-tc", "clip"])
+def test_without_ranking_there_are_no_parts(mode):
+    assert build(mode=mode).parts(batch_of(1, mode=mode)) == {}

@@ -2,7 +2,7 @@
 
 from html.parser import HTMLParser
 
-VOID = {"img", "br", "meta", "source", "hr"}
+VOID = {"img", "br", "meta", "source", "hr", "wbr"}
 
 
 class Page(HTMLParser):
@@ -13,7 +13,9 @@ class Page(HTMLParser):
         self.elements = []  # (name, attributes) in the page's order
         self.tables = []  # rows of texts of cells
         self.titles = []
+        self.items = []  # texts of list items
         self._open, self._cell = [], None
+        self.path = path
         self.bytes = path.read_bytes()
         self.feed(self.bytes.decode("utf-8"))
         self.close()
@@ -29,6 +31,8 @@ class Page(HTMLParser):
             self.tables[-1].append([])
         elif tag in ("td", "th"):
             self._cell = ""
+        elif tag == "li":
+            self.items.append("")
 
     def handle_endtag(self, tag):
         assert self._open, f"</{tag}> closes nothing"
@@ -40,11 +44,18 @@ class Page(HTMLParser):
     def handle_data(self, data):
         if self._cell is not None:
             self._cell += data
+        if "li" in self._open:
+            self.items[-1] += data
         if self._open and self._open[-1] in ("h1", "h2", "h3"):
             self.titles.append(data)
 
     def named(self, tag):
         return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def sections(self):
+        """Anchors of the page's sections."""
+        return [attributes["id"] for name, attributes in self.elements if name == "h2"]
 
     @property
     def text(self):

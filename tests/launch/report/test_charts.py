@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from launch.report.animation import animated, heated
-from launch.report.charts import Series, line_chart, short, ticks
-from launch.report.markup import document, node, table
+from launch.report.animation import animated, heated, side_by_side
+from launch.report.charts import Series, bars, line_chart, short, ticks
+from launch.report.markup import breakable, document, narrowing_table, node, table
 
 
 def polylines(figure):
@@ -70,6 +70,23 @@ def test_odd_letters_stay_letters():
     assert 'a&lt;b &amp; "c"\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}'.encode() in page
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("SoccerJuggling", ["Soccer", "Juggling"]),
+        ("runs/iic_2-a", ["runs/", "iic_", "2-", "a"]),
+        ("TV", ["TV"]),
+        ("", [""]),
+        ("x_", ["x_"]),
+    ],
+)
+def test_names_are_broken_between_their_words(name, words):
+    made = node("p", breakable(name))
+    assert [made.text or "", *(one.tail for one in made.iter("wbr"))] == words
+    assert "".join(made.itertext()) == name
+    assert b"</wbr>" not in document(made)
+
+
 def test_attributes_are_named_as_html_names_them():
     made = node("details", node("line", stroke_width=2), open=True, hidden=False, id=None)
     assert made.attrib == {"open": "open"}
@@ -81,6 +98,34 @@ def test_the_first_cell_of_a_row_is_its_heading():
     rows = list(made.iter("tr"))
     assert [[cell.tag for cell in row] for row in rows] == [["th", "th"], ["th", "td"], ["td"]]
     assert made[0].text == "what"
+
+
+def test_in_a_narrow_window_every_number_has_the_head_of_its_column():
+    own = node("tr", node("th", "y", scope="row"), node("td", "missing", colspan=2))
+    made = narrowing_table(["", "kNN", ["a", node("b", " c")]], [["x", "1", "-"], own], class_="more")
+    (whole,) = made.iter("table")
+    assert whole.get("class") == "narrowing more"
+    labels = [[cell.get("data-label") for cell in row[1:]] for row in whole.iter("tr")]
+    assert labels == [[None, None], ["kNN", "a c"], [None]]
+    assert [cell.get("class") for cell in whole.iter("td")] == [None, "none", None]
+    assert {cell.get("role") for cell in whole.iter("td")} == {"cell"}
+
+
+def test_bars_are_as_high_as_their_values_and_the_largest_stands_out():
+    made = list(bars([0.25, 1.0, 0.5, 1.0], "heat"))
+    heights = [float(one.get("height")) - 1 for one in made]
+    assert heights == pytest.approx([0.25 * 27, 27, 0.5 * 27, 27], abs=0.06)
+    assert [one.get("class").endswith("peak") for one in made] == [False, True, False, True]
+    ends = [(float(one.get("x")), float(one.get("x")) + float(one.get("width"))) for one in made]
+    assert all(left <= 25 * place + 1 and right >= 25 * place + 24 for place, (left, right) in enumerate(ends))
+    assert all(float(one.get("y")) + float(one.get("height")) == pytest.approx(30, abs=0.2) for one in made)
+
+
+def test_frames_side_by_side_keep_their_order():
+    colours = ["red", "lime", "blue"]
+    row = side_by_side([Image.new("RGB", (4, 4), one) for one in colours], 10)
+    assert row.size == (34, 10)
+    assert [row.getpixel((5 + 12 * place, 5)) for place in range(3)] == [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
 
 
 def test_heat_colours_what_is_hot_and_leaves_what_is_cold_grey():

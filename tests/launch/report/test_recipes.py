@@ -48,6 +48,12 @@ def test_the_network_decides_before_all_else_which_recipe_is_near():
     assert "c3d" in nearest_published(settings).recipe
 
 
+@pytest.mark.parametrize("framework", ["simclr", "moco"])
+def test_a_run_is_compared_with_a_recipe_of_its_framework(framework):
+    settings = used("configs/motion/dualvar.yaml", f"--method.framework={framework}")
+    assert f"dualvar_{framework}" in nearest_published(settings).recipe
+
+
 def test_methods_without_published_numbers_have_no_recipe():
     assert nearest_published(used("configs/motion/simclr.yaml")) is None
     assert nearest_published(used("configs/motion/cstp.yaml")) is None

@@ -3,17 +3,15 @@
 from collections import Counter
 from types import SimpleNamespace
 
-import pytest
 import torch
 
 from launch.config import load_run
 from launch.report.confusion import confusion, of_test
 from launch.report.inputs import pretext_labels
-from launch.report.results import results
-from launch.report.runs import RunFolder, read_runs
 from launch.results import Results
 from models.method import DatasetFacts
 from pipelines.plan import sample_rng
+from tests.launch.report.made_runs import cells
 from tests.launch.runs import ROOT
 
 
@@ -30,12 +28,6 @@ def judged(labels, predicted, classes):
         classes=classes,
         config=SimpleNamespace(neighbours=10),
     )
-
-
-def cells(elements, *, table):
-    """Texts of the rows of a table."""
-    tables = [one for element in elements for one in element.iter("table")]
-    return [["".join(cell.itertext()) for cell in row] for row in tables[table].iter("tr")]
 
 
 def test_of_many_classes_the_commonest_mistakes_are_listed():
@@ -92,54 +84,8 @@ def test_pretext_labels_are_those_that_the_planner_draws(shards):
     assert {name: found[name] for name in expected} == expected
 
 
-def run_with(tables, *, step=480, settings=None):
-    log = [{"step": step, "epoch": 1, "losses": {"total": 1.0}}]
-    return RunFolder(ROOT, "runs/x", 0, settings or {}, "", log, tables)
-
-
-def results_of(step, rows, classes=4):
-    return Results(f"step {step}", "set", "train", 40, "test", 20, classes, {}, rows)
-
-
-def test_a_missing_control_is_a_row_that_tells_how_to_fill_it():
-    run = run_with({"knn": results_of(480, {"x (step 480)": {"knn": 30.0}})})
-    rows = {row[0]: row[1:] for row in cells(results([run]), table=0)}
-    assert rows["runs/x, step 480"] == ["30.0"]
-    assert rows["one frame, repeated"] == [f"not measured: intravid knn {ROOT} --controls"]
-
-
-def test_of_two_tables_the_later_step_counts_and_the_page_says_how_old_it_is():
-    older = results_of(100, {"x": {"knn": 20.0, "linear": 50.0}, "one frame": {"knn": 25.0, "linear": 26.0}})
-    newer = results_of(240, {"x": {"knn": 31.0}})
-    made = results([run_with({"all": older, "knn": newer})])
-    text = "".join("".join(one.itertext()) for one in made)
-    assert "Judged at step 240; the run is at step 480" in text
-    assert "Judged at step 100; the run is at step 480" in text
-    found = [cells(made, table=place)[1] for place in (0, 1)]
-    assert sorted(found) == [["runs/x, step 100", "50.0"], ["runs/x, step 240", "31.0"]]
-
-
-def test_published_numbers_stand_there_before_anything_is_measured():
-    settings = load_run(ROOT / "configs" / "pretrain" / "vtdl_i3d_hmdb51.yaml").plain
-    rows = cells(results([run_with({}, settings=settings)]), table=0)
-    assert rows == [["", "fine-tuned, HMDB51"], ["published: vtdl_i3d_hmdb51", "52.9"]]
-
-
-@pytest.mark.parametrize(
-    ("folders", "names"), [(("a/x", "b/x"), ["a/x", "b/x"]), (("r/a/x", "s/a/x"), ["r/a/x", "s/a/x"])]
-)
-def test_runs_are_told_apart_by_the_ends_of_their_paths(tmp_path, folders, names):
-    for folder in folders:
-        (tmp_path / folder).mkdir(parents=True)
-        (tmp_path / folder / "log.jsonl").write_text("")
-    assert [run.name for run in read_runs([tmp_path / folder for folder in folders])] == names
-
-
-def test_values_that_are_not_finite_are_left_out(tmp_path):
-    lines = [
-        '{"step": 1, "epoch": 0, "losses": {"total": null}, "lr": 0.5}',
-        '{"step": 2, "epoch": 0, "losses": {"total": 3.0}}',
-    ]
-    (tmp_path / "log.jsonl").write_text("\n".join(lines) + "\n")
-    (run,) = read_runs([tmp_path])
-    assert run.scalars() == {"losses.total": [(2, 3.0)], "lr": [(1, 0.5)]}
+def test_of_orders_the_orders_are_counted(shards):
+    loaded = load_run(ROOT / "configs" / "smoke" / "dualvar.yaml", [f"--data.root={shards}"])
+    found = pretext_labels(SimpleNamespace(subject=SimpleNamespace(loaded=loaded)))
+    assert set(found["segment_order"]) == {"0 1", "1 0"}
+    assert found["segment_order"].total() == len(loaded.config.data.open())

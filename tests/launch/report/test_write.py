@@ -21,10 +21,12 @@ from launch.report.charts import number
 from launch.report.look import look_at
 from launch.report.neighbours import neighbours, stored_frames
 from launch.report.runs import read_runs
-from launch.report.write import write_report
+from launch.report.write import SECTIONS, write_report
 from launch.results import read_results
 from pipelines.evaluation import evaluation_batches
 from tests.launch.report.page import Page
+
+EVERYTHING = "no nearest neighbours, embedding, similarity over time, confusion, attention over time, inputs"
 
 
 @pytest.mark.parametrize("which", ["page", "both"])
@@ -68,6 +70,10 @@ def test_the_page_is_marked_for_people_and_browsers(page):
         anchors
     )
     assert {f"#{name}" for name in ("attention", "inputs", "settings")} <= set(anchors)
+
+
+def test_a_run_with_everything_has_every_section_and_misses_none(page):
+    assert page.sections == ["measures", "curves", "speed", *SECTIONS, "settings"]
 
 
 def test_what_stands_in_a_name_does_not_become_an_element(page):
@@ -114,8 +120,13 @@ def test_curves_of_both_runs_lie_in_one_chart_with_a_legend(both, run, other_run
     assert "unjudged" in both.text
     assert "Nothing was measured yet" in both.text
     side = both.table_with("judged at", "kNN")
-    assert [row["kNN"] == "-" for row in side.values()] == [False, True]
-    assert "1 more runs without pictures" in both.text
+    knn = read_results(run)["knn"]
+    told = {name.rpartition("/")[2]: row["kNN"] for name, row in side.items()}
+    assert told == {
+        "judged & <odd>": f"{knn.judged['knn']:.1f}",
+        "judged & <odd>, one frame": f"{knn.one_frame['knn']:.1f}",
+        "unjudged": "-",
+    }
 
 
 def test_the_matrix_counts_what_the_classifier_said(page, run):
@@ -216,8 +227,9 @@ def test_classes_keep_their_shares_where_only_some_videos_are_looked_at(run, tmp
 
 def test_a_run_whose_shards_are_gone_has_curves_and_says_what_is_missing(run, tmp_path):
     page = Page(write_report([run], tmp_path / "gone.html", overrides=["--data.root=nowhere"]))
-    assert "Left out: " in page.text
-    assert "nowhere" in page.text
+    assert page.sections == ["measures", "curves", "speed", "absent", "settings"]
+    (line,) = [one for one in page.items if "nowhere is not a folder" in one]
+    assert f"judged & <odd>: {EVERYTHING}: nowhere" in line
     assert page.named("img") == []
     assert page.table_with("retrieve@1")["random network"]
 
@@ -227,22 +239,74 @@ def test_a_run_that_has_only_begun_can_be_reported(run, tmp_path):
     begun.mkdir()
     shutil.copy(run / "config.yaml", begun)
     page = Page(write_report([begun], tmp_path / "begun.html"))
+    assert page.sections == ["measures", "curves", "absent", "settings"]
     assert "No run has a log yet" in page.text
-    assert "there is no checkpoint" in page.text
+    assert any("there is no checkpoint" in one for one in page.items)
+
+
+def test_a_checkpoint_that_does_not_fit_is_told_in_a_few_words(run, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    text = (copy / "config.yaml").read_text()
+    (copy / "config.yaml").write_text(text.replace("width: 2\n", "width: 4\n"))
+    page = Page(write_report([copy], tmp_path / "report.html"))
+    (line,) = [one for one in page.items if "does not fit the backbone" in one]
+    assert len(line) < 600
+    assert "size mismatch" in line
+    assert page.table_with("kNN")
+
+
+def test_a_log_of_one_record_is_a_table_and_not_a_page_of_dots(run, tmp_path):
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    shutil.copy(run / "config.yaml", begun)
+    first, *_ = (run / "log.jsonl").read_text().splitlines()
+    (begun / "log.jsonl").write_text(f"{first}\n")
+    page = Page(write_report([begun], tmp_path / "begun.html"))
+    assert "curves begin with the second" in page.text
+    assert page.named("svg") == []
+    assert page.table_with("last record")["total loss"]
 
 
 def test_a_page_that_would_be_too_large_has_the_pictures_of_fewer_runs(
     run, other_run, both, tmp_path, monkeypatch, caplog
 ):
     whole = write_report([run, other_run], tmp_path / "whole.html", pictures=2)
-    assert "without pictures" not in whole.read_text()
-    monkeypatch.setattr(write_module, "LARGEST", len(whole.read_bytes()) - 1)
-    # Films of two runs are lighter each than those of one, so `both` need not be the same bytes.
+    assert "absent" not in Page(whole).sections
+    monkeypatch.setattr(write_module, "LARGEST", len(both.bytes) - 1000)
     page = Page(write_report([run, other_run], tmp_path / "report.html", pictures=2))
-    assert "1 more runs without pictures" in page.text
     assert "unjudged is reported without pictures" in caplog.text
-    assert len(page.bytes) < len(whole.read_bytes())
+    assert len(page.bytes) < len(both.bytes)
     assert len(page.named("img")) == len(both.named("img"))
+    (line,) = [one for one in page.items if EVERYTHING in one]
+    assert "unjudged: no nearest" in line
+    assert "the page would have more than" in line
+
+
+def test_of_many_runs_long_sections_are_folded_and_nothing_is_said_twice(run, tmp_path):
+    copies = [tmp_path / "runs" / name for name in "abc"]
+    for copy in copies:
+        shutil.copytree(run, copy)
+    page = Page(write_report(copies, tmp_path / "report.html", pictures=3))
+    section = page.text.partition('<h2 id="attention">')[2].partition("<h2 ")[0]
+    assert re.findall(r"<details( open)?[^>]*><summary>([^<]*)", section) == [
+        (" open", "runs/a"),
+        ("", "runs/b"),
+        ("", "runs/c"),
+    ]
+    assert page.text.count("Grad-CAM (arXiv") == 1
+    assert page.text.count("Mean cosine of the 2 clips") == 1
+    assert len([one for one in page.named("img") if one["alt"].startswith("Clip of")]) == 6
+
+
+def test_films_give_way_before_other_pictures_do(run, other_run, tmp_path, monkeypatch):
+    whole = Page(write_report([run, other_run], tmp_path / "whole.html", pictures=2))
+    monkeypatch.setattr(write_module, "LARGEST", len(whole.bytes) - 1)
+    page = Page(write_report([run, other_run], tmp_path / "report.html", pictures=2))
+    assert page.sections == whole.sections
+    assert len(page.named("img")) == len(whole.named("img"))
+    first, *_ = (one for one in page.named("img") if one["alt"].startswith("Query"))
+    assert int(first["height"]) < 96
 
 
 def test_a_page_that_is_too_large_without_pictures_is_refused_and_the_old_one_stays(run, tmp_path, monkeypatch):
