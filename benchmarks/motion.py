@@ -12,33 +12,22 @@ import argparse
 import json
 import os
 import statistics
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.motion_runs import RECIPES, Job, make_set, train_and_judge
 from benchmarks.options import add_outputs, positive
 from benchmarks.scoreboard import Goal, Scoreboard
-from data_process import killable
-from data_process.build import build
-from data_process.build_config import BuildConfig
 from data_process.build_stop import stops_at_safe_points
 from data_process.cores import available_cores
-from data_process.errors import RunError
-from data_process.motion_set import MotionSetConfig, write_motion_set
+from data_process.motion_set import MotionSetConfig
 from data_process.motion_world import LEVELS
 from data_process.progress import show_progress
-from data_process.shards import ShardSet
-from data_process.source import SourceRequest
 from launch.config import LoadedRun, load_run
 from launch.demo import judge
 from launch.pretrain import pretrain
-
-RECIPES = Path(__file__).parents[1] / "configs" / "motion"
-_FEWER = {"iic": 400}
-"""Training videos of recipes that renew a bank row once an epoch, and so count in epochs."""
 
 ABLATIONS = {
     "iic, no intra-negatives": ("iic", ("--method.intra_negative=none",)),
@@ -52,36 +41,11 @@ ABLATIONS = {
 }
 """Row to recipe and settings: what the papers leave out."""
 
-_LIMIT_S = 6 * 3600.0
 _GAINS = {"iic": 40.0, "dualvar": 40.0, "cstp": 35.0, "vtdl": 30.0}
 _COLUMNS = (
     "kNN random", "kNN", "gains", "+-", "linear random", "linear", "linear gains", "linear +-", "top-1", "one frame",
     "runs",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Job:
-    """One training run.
-
-    Attributes:
-        row: of the table.
-        recipe: name of a file of configs/motion.
-        seed: of videos, weights and batches.
-        settings: beside those of the recipe.
-        folder: of the run.
-    """
-
-    row: str
-    recipe: str
-    seed: int
-    settings: tuple[str, ...]
-    folder: Path
-
-    @property
-    def result(self) -> Path:
-        """What it measured, once it has ended."""
-        return self.folder / "judged.json"
 
 
 def main(arguments: list[str]) -> int:
@@ -107,55 +71,27 @@ def _compare(given: argparse.Namespace, folder: Path) -> int:
     ]
     os.environ["OMP_NUM_THREADS"] = "1"  # of the runs, which torch reads when it is imported
     for seed in given.seeds:
-        _make_shards(folder / f"set-{seed}", seed, given)
+        make_set(
+            folder / f"set-{seed}",
+            MotionSetConfig(videos=given.videos, test_videos=given.test_videos, seed=seed, level=given.level),
+        )
     with (
         stops_at_safe_points(),
         ThreadPoolExecutor(given.jobs) as pool,
         show_progress("runs", len(jobs), unit="runs") as progress,
     ):
-        for _ in pool.map(lambda job: _run(job, folder / f"set-{job.seed}"), jobs):
+        found: dict[str, list[dict[str, dict[str, float]]]] = {row: [] for row in variants}
+        ended = pool.map(lambda job: train_and_judge(job, folder / f"set-{job.seed}"), jobs)
+        for job, judged in zip(jobs, ended, strict=True):
+            found[job.row].append(judged)
             progress.advance(1)
-    rows = summary({row: [_read(job) for job in jobs if job.row == row] for row in variants})
+    rows = summary(found)
     setting = (
         f"{given.videos} training and {given.test_videos} test videos of eight motions, level {given.level}, "
         f"generator seeds {', '.join(map(str, given.seeds))}; means, and standard deviations of gains over seeds"
     )
     Scoreboard("motion", setting, _COLUMNS, rows, goals(rows)).publish(given.json)
     return 0
-
-
-def _make_shards(folder: Path, seed: int, given: argparse.Namespace) -> None:
-    config = MotionSetConfig(videos=given.videos, test_videos=given.test_videos, seed=seed, level=given.level)
-    write_motion_set(folder / "videos", config)
-    build("folder", SourceRequest(folder / "videos"), folder / "shards", BuildConfig())
-    ids = [record.id for record in ShardSet(folder / "shards", split="train")]
-    for recipe, count in _FEWER.items():
-        chosen = _first_of_each(ids, min(count, given.videos))
-        (folder / f"{recipe}.txt").write_text("\n".join(chosen))
-
-
-def _first_of_each(ids: Sequence[str], count: int) -> list[str]:
-    """As many ids of each class, which is the first part of an id."""
-    classes: dict[str, list[str]] = {}
-    for one in ids:
-        classes.setdefault(one.rpartition("/")[0], []).append(one)
-    return [one for members in classes.values() for one in members[: count // len(classes)]]
-
-
-def _run(job: Job, dataset: Path) -> None:
-    if job.result.exists():
-        return
-    settings = [f"--data.root={dataset / 'shards'}", f"--run_dir={job.folder}", f"--train.seed={job.seed}"]
-    if (subset := dataset / f"{job.recipe}.txt").exists():
-        settings.append(f"--data.subset={subset}")
-    settings += ["--pipeline.threads=1", "--dist.device=cpu", "--train.tensorboard=false", *job.settings]
-    command = [sys.executable, "-m", "launch", "bench", "motion", "--one", str(RECIPES / f"{job.recipe}.yaml")]
-    job.folder.mkdir(parents=True, exist_ok=True)
-    # It ends with this process, however that ends.
-    ended = killable.run([*command, "--settings", *settings], limit_s=_LIMIT_S)
-    (job.folder / "output.txt").write_text("\n".join(ended.messages))
-    if ended.status or not job.result.exists():
-        raise RunError(f"the run {job.folder} ended with status {ended.status}; see output.txt in it")
 
 
 def _carry_out(recipe: Path, settings: Sequence[str]) -> int:
@@ -169,10 +105,6 @@ def _carry_out(recipe: Path, settings: Sequence[str]) -> int:
     run_dir = Path(loaded.config.run_dir)
     (run_dir / "judged.json").write_text(json.dumps(judge(run_dir)))
     return 0
-
-
-def _read(job: Job) -> dict[str, dict[str, float]]:
-    return json.loads(job.result.read_text())
 
 
 def summary(results: Mapping[str, Sequence[Mapping[str, Mapping[str, float]]]]) -> dict[str, tuple[float | None, ...]]:
@@ -208,7 +140,7 @@ def goals(rows: Mapping[str, tuple[float | None, ...]]) -> tuple[Goal, ...]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    names = sorted(path.stem for path in RECIPES.glob("*.yaml"))
+    names = sorted(path.stem for path in RECIPES.glob("*.yaml") if path.stem != "finetune")
     parser = argparse.ArgumentParser(
         prog="intravid bench motion",
         description=__doc__,

@@ -9,6 +9,7 @@ BENCHMARKS = {
     "build": "processor time of a build, beside the originals' two steps and bare ffmpeg",
     "clip": "reading a random clip, beside whole videos through LMDB: time, bytes, memory",
     "index": "the start of a process on a million videos: time, memory of its own",
+    "labels": "what pretraining is worth where few labels are known, beside training from scratch",
     "loader": "clips a second of the loader's executors, beside Pillow",
     "motion": "what the methods learn on the motion set, beside random networks and single frames",
     "start": "a training run's way to its first step, fresh and resumed, beside importing torch",

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from benchmarks import motion
+from benchmarks import motion, motion_runs
 
 
 def judged(knn, linear, after_knn, after_linear, frame):
@@ -30,13 +30,13 @@ def test_every_ablation_is_of_a_recipe_and_changes_a_setting_that_it_has():
     from launch.config import load_run
 
     for recipe, settings in motion.ABLATIONS.values():
-        path = motion.RECIPES / f"{recipe}.yaml"
+        path = motion_runs.RECIPES / f"{recipe}.yaml"
         assert load_run(path, list(settings)).plain != load_run(path, []).plain
 
 
 def test_fewer_videos_are_taken_evenly_from_the_classes():
     ids = [f"train/{name}/{number}" for name in ("a", "b") for number in range(9)]
-    chosen = motion._first_of_each(ids, 6)
+    chosen = motion_runs.first_of_each(ids, 6)
     assert chosen == [f"train/{name}/{number}" for name in ("a", "b") for number in range(3)]
 
 
