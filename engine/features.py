@@ -23,6 +23,8 @@ from pipelines.batch import ViewBatch
 from pipelines.evaluation import Crops, Sampling
 
 Average = Literal["logits", "probabilities"]
+Modality = Literal["rgb", "residual", "flow-u", "flow-v"]
+"""What a network sees in evaluation; see `EvalConfig`."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class EvalConfig:
         mean: subtracted from clips in [0, 1], per channel; null for what the weights were trained with.
         std: divided by, likewise.
         drop_last_frame: leave out the last frame, as IIC does because flow has one frame less.
-        modality: rgb, or residual (scaled to [0, 1], as in pretraining).
+        modality: rgb; residual (scaled to [0, 1], as in pretraining); or flow-u or flow-v, a component of the optical
+            flow of the videos three times, as IIC stores it (data.flow says where it is).
         feature: pooled (global average), or conv (max pool 1x2x2 of the feature map, flattened: 9,216 numbers for R3D).
         average: what `test` averages over a video's clips: logits (IIC, CSTP), or probabilities (VTDL, DualVar).
         centre: subtract the gallery's mean before cosines are taken.
@@ -68,7 +71,7 @@ class EvalConfig:
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
     drop_last_frame: bool = False
-    modality: Literal["rgb", "residual"] = "rgb"
+    modality: Modality = "rgb"
     feature: Literal["pooled", "conv"] = "conv"
     average: Average = "logits"
     centre: bool = False
@@ -104,6 +107,10 @@ class SplitFeatures:
 
     values: Tensor
     labels: Tensor
+
+    def beside(self, other: SplitFeatures) -> SplitFeatures:
+        """The same videos with the features of another look at them behind their own, (N, D + D')."""
+        return SplitFeatures(torch.cat([self.values, other.values], dim=1), self.labels)
 
 
 def clip_features(backbone: Backbone, clips: Tensor, config: EvalConfig) -> Tensor:

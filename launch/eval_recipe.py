@@ -31,4 +31,6 @@ def recipe_words(recipe: Path | None) -> list[str]:
             f"--config {recipe}: a recipe of evaluation sets `eval:` alone, this one {told}; other settings are given "
             "on the command line"
         )
-    return [f"--eval.{name}={json.dumps(value)}" for name, value in settings.items()]
+    return [
+        f"--eval.{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in settings.items()
+    ]

@@ -22,7 +22,7 @@ from engine.atomic import replacing
 from engine.extract import joined_parts, write_parts
 from engine.world import World, join, leave
 from launch.env import check_network, rank_variables
-from launch.evaluate import Subject, evaluation_clips, open_subject
+from launch.evaluate import Subject, evaluation_clips, open_subject, open_videos
 from launch.lists import refuse_empty
 from launch.shared_cores import share_cores
 from models.weights.architecture import class_path
@@ -216,7 +216,7 @@ def run_extract(
     check_network(os.environ)
     world = join(config.dist)
     wanted = dict.fromkeys(splits or (config.eval.gallery, config.eval.query))
-    opened = world.finish_together(lambda: [config.data.open(split) for split in wanted])
+    opened = world.finish_together(lambda: [open_videos(config.data, subject.config, split) for split in wanted])
     given = {"per_clip": per_clip, "safetensors": safetensors, "pipeline": config.pipeline, "world": world}
     written = [path for videos in opened for path in extract(subject, videos, out, **given)]
     leave()  # as in run_measures

@@ -17,7 +17,7 @@ from pipelines.draw import resized_crop
 from pipelines.draw.windows import Clips, capped_clips, even_clips, joined_windows, sliding_windows
 from pipelines.loader import PipelineConfig, carried_out, make_executor
 from pipelines.mending import MendedVideos, Mender
-from pipelines.plan import ClipFormat, ClipPlan, SamplePlan
+from pipelines.plan import ClipFormat, ClipPlan, Modality, SamplePlan
 from pipelines.prefetch import Prefetcher
 from pipelines.side_stream import sent
 from pipelines.source import PlannedBatch, VideoStore, read_planned
@@ -46,6 +46,7 @@ class EvaluationClips:
         mean: of the normalisation, per channel in [0, 1].
         std: likewise.
         drop_last_frame: leave out the last frame, as IIC does because flow has one frame less.
+        modality: rgb, or flow, flow-u, flow-v of videos of optical flow; see `pipelines.plan.ClipFormat`.
         frozen_frame: None; or a place in [0, 1] whose one frame is repeated in every clip (the one-frame control).
     """
 
@@ -59,6 +60,7 @@ class EvaluationClips:
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     drop_last_frame: bool = False
+    modality: Modality = "rgb"
     frozen_frame: float | None = None
 
     def __post_init__(self) -> None:
@@ -80,7 +82,7 @@ class EvaluationClips:
         """Format of the clips of one plan: those of a video, or where windows cover it the crops of one window."""
         views = self.crops * (1 if self.sampling in _WINDOWS else self.num_clips)
         operations = frozenset({"flip"} if self.crops == 10 else ())
-        return ClipFormat(views, self.num_frames, self.size, self.mean, self.std, operations)
+        return ClipFormat(views, self.num_frames, self.size, self.mean, self.std, operations, self.modality)
 
     def plans(self, record: VideoRecord) -> tuple[SamplePlan, ...]:
         """What is seen of a video, nothing drawn: one plan, or one for each window. Its label is the target."""
