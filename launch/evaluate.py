@@ -197,7 +197,9 @@ def evaluate(
             for first, one in zip((gallery, query), merged.videos, strict=True)
         )
     _check_labels(gallery, query, videos)
-    mean = gallery.values.mean(dim=0) if config.centre else None
+    if config.centre == "each":
+        gallery, query = gallery.centred(), query.centred()
+    mean = gallery.values.mean(dim=0) if config.centre is True else None
     results: dict[str, float] = {}
     if "retrieve" in measures:
         hits = topk_hits(query.values, query.labels, gallery.values, gallery.labels, config.ks, mean=mean)
@@ -257,6 +259,9 @@ def evaluation_clips(config: EvalConfig, *, frozen_frame: float | None = None) -
         stride=config.stride,
         size=config.size,
         resize=config.resize,
+        interpolation=config.interpolation,
+        hop=config.hop,
+        seed=config.seed,
         mean=config.mean or (0.0, 0.0, 0.0),
         std=config.std or (1.0, 1.0, 1.0),
         # Flow has one frame less already.

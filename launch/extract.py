@@ -31,8 +31,8 @@ from pipelines.evaluation import evaluation_batches
 from pipelines.loader import PipelineConfig
 
 FORMAT = 1
-_PLAIN = ("num_clips", "sampling", "crops", "num_frames", "stride", "size", "resize", "mean", "std")
-_CLIPS = (*_PLAIN, "drop_last_frame", "modality", "feature")
+_PLAIN = ("num_clips", "sampling", "hop", "seed", "crops", "num_frames", "stride", "size", "resize", "interpolation")
+_CLIPS = (*_PLAIN, "mean", "std", "drop_last_frame", "modality", "feature")
 """Settings of evaluation that decide the features; a batch size does not."""
 
 _LOG = logging.getLogger(__name__)
