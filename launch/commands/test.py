@@ -9,13 +9,10 @@ from launch.commands._config import add_config
 
 EXAMPLE = """\
 example:
-  intravid test runs/supervised                                   # IIC: 10 clips, centre crop, mean of logits
+  intravid test runs/supervised                                   # 10 clips, centre crop, mean of logits
   intravid test runs/supervised --eval.crops 3 --eval.average probabilities --controls
-  intravid test runs/supervised/checkpoints/best --eval.sampling capped --eval.stride 2 \\
-      --eval.average probabilities                                # DualVar
-  intravid test runs/supervised --eval.sampling joined --eval.stride 4 --eval.resize 128        # CSTP
-  intravid test runs/supervised --eval.num_frames 64 --eval.size 224 --eval.resize 256 \\
-      --eval.average probabilities                                # VTDL, ten clips where its code takes two
+  intravid test runs/supervised/checkpoints/best --config configs/eval/test_dualvar.yaml
+  intravid test runs/supervised --config configs/eval/test_cstp.yaml --data.root shards/hmdb51
 """
 
 
