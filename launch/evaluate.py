@@ -331,7 +331,7 @@ def results_of(
     """Rows with what they were measured on, for a file; `merged` names the second look."""
     gallery, query = videos
     return Results(
-        weights=subject.origin,
+        weights=f"{subject.origin}, with {merged}" if merged else subject.origin,
         data=query.name,
         gallery=gallery.split or "all",
         gallery_videos=len(gallery),

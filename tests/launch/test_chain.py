@@ -89,6 +89,7 @@ def place(dataset, folder, clips):
         pytest.skip("the annotation samples are not beside this repository")
     (folder / "lists").mkdir()
     names, others = READERS[dataset](folder / "lists"), iter(REAL)
+    assert sum(name.rpartition("/")[2] in OWN for name in names) == 1, "a real clip under its own name"
     for name in names:
         video = clips / OWN.get(name.rpartition("/")[2], "")
         video = video if video.is_file() else clips / next(others)

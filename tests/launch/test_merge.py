@@ -64,6 +64,7 @@ def test_a_second_modality_of_the_same_network_stands_behind_the_first(run, flow
     results = read_results(run)["retrieve"]
     assert results.judged == pytest.approx(recalls(*beside(rgb, other)))
     assert results.settings["merge"] == modality
+    assert (results.weights, results.step) == (f"step 1, with {modality}", 1)
     assert f"step 1) + {modality}" in capsys.readouterr().out
     assert results.one_frame.keys() == results.judged.keys()
 
