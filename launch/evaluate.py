@@ -197,18 +197,32 @@ def evaluate(
             for first, one in zip((gallery, query), merged.videos, strict=True)
         )
     _check_labels(gallery, query, videos)
-    if config.centre == "each":
-        gallery, query = gallery.centred(), query.centred()
-    mean = gallery.values.mean(dim=0) if config.centre is True else None
+    return measures_of(gallery, query, config, measures)
+
+
+def measures_of(
+    gallery: SplitFeatures, query: SplitFeatures, config: EvalConfig, measures: Iterable[str] = MEASURES
+) -> dict[str, float]:
+    """Measures in per cent of features.
+
+    Args:
+        gallery: of N videos, all with a class.
+        query: of Q videos, whose classes the gallery has.
+        config: of the measures.
+        measures: which of `MEASURES`.
+    """
+    # Of cosines alone: the linear probe has an offset of its own, which is the gallery's.
+    searched, judged = (one.centred() if config.centre == "each" else one for one in (gallery, query))
+    mean = searched.values.mean(dim=0) if config.centre is True else None
     results: dict[str, float] = {}
     if "retrieve" in measures:
-        hits = topk_hits(query.values, query.labels, gallery.values, gallery.labels, config.ks, mean=mean)
+        hits = topk_hits(judged.values, query.labels, searched.values, gallery.labels, config.ks, mean=mean)
         results |= {f"retrieve@{k}": 100.0 * count / len(query.labels) for k, count in hits.items()}
     num_classes = max(int(gallery.labels.max()), int(query.labels.max())) + 1
     if "knn" in measures:
         votes = knn_votes(
-            query.values,
-            gallery.values,
+            judged.values,
+            searched.values,
             gallery.labels,
             num_classes=num_classes,
             neighbours=config.neighbours,

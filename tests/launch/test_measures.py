@@ -10,10 +10,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
 from data_process.shards import ShardSet
+from engine.features import EvalConfig, SplitFeatures
 from engine.linear import probe_logits
 from launch import cli
 from launch.config import load_run
-from launch.evaluate import SecondLook, evaluate, initial_backbone
+from launch.evaluate import SecondLook, evaluate, initial_backbone, measures_of
 from launch.results import read_results
 from tests.engine.ranks import Ranks
 from tests.launch.runs import RECIPE, ROOT, pretrain_words
@@ -89,6 +90,20 @@ def test_linear_probe_is_scikit_learns(measured):
     # scikit-learn minimises C times the summed loss plus half the squared norm.
     theirs = LogisticRegression(C=1 / (1e-3 * len(labels)), tol=1e-12, max_iter=20000).fit(gallery, labels)
     assert told["linear"] == pytest.approx(100 * theirs.score(query, wanted), abs=1e-6)
+
+
+def test_centring_each_split_moves_cosines_and_not_the_linear_probe():
+    rng = np.random.default_rng(3)
+    labels = torch.arange(40) % 4
+    gallery, query = (
+        SplitFeatures(torch.from_numpy(rng.normal(size=(40, 5)) + shift), labels) for shift in (0.0, 30.0)
+    )
+    seen = {}
+    for centre in (False, "each"):
+        config = EvalConfig(centre=centre, ks=(1,))
+        seen[centre] = measures_of(gallery, query, config, ("retrieve", "knn", "linear"))
+    assert seen[False]["linear"] == seen["each"]["linear"]
+    assert seen[False] != seen["each"]
 
 
 def test_probabilities_of_the_probe_are_scikit_learns():
