@@ -39,7 +39,7 @@ def run(shards, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module", params=["pooled", "conv", "centred", "each"])
+@pytest.fixture(scope="module", params=["conv", "centred", "each"])
 def measured(run, tmp_path_factory, request):
     """What the commands tell, and the features that `extract` gives to scikit-learn."""
     words = [f"--eval.feature={'conv' if request.param == 'conv' else 'pooled'}"]
