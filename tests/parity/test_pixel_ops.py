@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from data_process.records import VideoRecord
 from models.views import blend_frame
+from pipelines.evaluation import EvaluationClips
 from pipelines.pixels import blur, cut_clip, recolour, rotated_crop, to_levels
 from pipelines.plan import Box, ClipPlan, Photometric
 from tests.parity.recorded import load, vectors_root
@@ -108,3 +110,17 @@ def test_blending_shrinks_differences_by_its_weight() -> None:
     expected = clips.diff(dim=2) * (1 - weight).reshape(-1, 1, 1, 1, 1)
     torch.testing.assert_close(mixed.diff(dim=2), expected)
     torch.testing.assert_close(mixed[1, :, 4], clips[1, :, 4])
+
+
+def test_the_clip_that_vtdl_is_judged_by_is_near() -> None:
+    vectors = recorded("vtdl/basic_augmentation")
+    frames, theirs = vectors["frames"], vectors["eval_resize_centercrop"]
+    video = VideoRecord("a", 0, "test", "jpeg", len(frames), 25.0, *frames.shape[1:3])
+    clips = EvaluationClips(
+        num_clips=1, num_frames=len(frames), size=theirs.shape[1], resize=min(vectors["after_resize"].shape[1:3])
+    )
+    (clip,) = clips.plans(video)[0].clips
+    ours = cut_clip(dict(enumerate(frames)), clip, clips.size)
+    # The box ends at whole pixels of the frame, up to half of one from where theirs does.
+    assert levels_apart(ours, theirs).mean() < 2
+    assert levels_apart(ours, theirs).max() < 10
