@@ -72,7 +72,7 @@ def kinetics(lists):
 
 
 def motion(folder):
-    words = ["--videos", "8", "--test-videos", "8", "--size", "48"]
+    words = ["--videos", "16", "--test-videos", "8", "--size", "48"]
     assert cli.main(["synth", str(folder / "videos" / "motion"), *words]) == 0
 
 
@@ -84,7 +84,7 @@ def place(dataset, folder, clips):
     (folder / "configs").symlink_to(ROOT / "configs")
     if dataset == "motion":
         motion(folder)
-        return {"train": 8, "test": 8}
+        return {"train": 16, "test": 8}
     if not ANNOTATIONS.is_dir():
         pytest.skip("the annotation samples are not beside this repository")
     (folder / "lists").mkdir()
@@ -108,7 +108,7 @@ def documented(dataset):
         assert words[0] == "intravid"
         if words[1] == "build" and dataset == "motion":
             del words[words.index("--dataset") : words.index("--short-side")]
-        if words[1] == "pretrain" and dataset == "kinetics":
+        if words[1] in ("pretrain", "finetune") and dataset == "kinetics":
             words.append("--eval.query=val")
         if words[1] != "build" and dataset == "motion":
             words += ["--eval.size=32", "--eval.resize=36", "--eval.num_clips=2"]  # real clips are judged as documented
