@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 
 from data_process.errors import InputError
+from data_process.frames import EncodedFrames
+from data_process.records import VideoRecord
 from data_process.source import first_ten
 from data_process.video_set import VideoSet
 
@@ -38,6 +42,74 @@ def pair_flow(frames: VideoSet, flow: VideoSet) -> np.ndarray:
             f"{first_ten(counts)}; build {flow.name} anew from the source and the settings of {frames.name}"
         )
     return place
+
+
+class FlowOfVideos:
+    """The optical flow of videos, in the order of these and under their labels.
+
+    Args:
+        frames: the videos.
+        flow: their flow.
+        place: (N,) for each video the index of its flow, as `pair_flow` gives it.
+    """
+
+    def __init__(self, frames: VideoSet, flow: VideoSet, place: np.ndarray) -> None:
+        self._frames, self._flow, self._place = frames, flow, place
+
+    @property
+    def name(self) -> str:
+        """Where the flow lies."""
+        return self._flow.name
+
+    @property
+    def split(self) -> str | None:
+        """Split of the videos."""
+        return self._frames.split
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names of the videos."""
+        return self._frames.classes
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Class index of each video, (N,) int64; -1 where unlabelled."""
+        return self._frames.labels
+
+    @property
+    def num_frames(self) -> np.ndarray:
+        """Frames of each flow, (N,) int64: one less than of its video."""
+        return self._flow.num_frames[self._place]
+
+    @property
+    def digest(self) -> str:
+        """Of both."""
+        return f"{self._frames.digest}+{self._flow.digest}"
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __getitem__(self, index: int) -> VideoRecord:
+        return self._flow[int(self._place[index])]
+
+    def __iter__(self) -> Iterator[VideoRecord]:
+        return (self[index] for index in range(len(self)))
+
+    def ids(self) -> Iterator[str]:
+        """Ids of the videos."""
+        return self._frames.ids()
+
+    def read_frames(self, index: int, frames: Sequence[int]) -> EncodedFrames:
+        """Some pictures of flow, as they are stored."""
+        return self._flow.read_frames(int(self._place[index]), frames)
+
+    def index_of(self, video_id: str) -> int:
+        """Sample index of an id."""
+        return self._frames.index_of(video_id)
+
+    def is_degraded(self, index: int) -> bool:
+        """Whether the decoder complained about the source of this flow when it was built."""
+        return self._flow.is_degraded(int(self._place[index]))
 
 
 def _check_modality(videos: VideoSet, *, is_flow: bool) -> None:

@@ -21,8 +21,11 @@ from models.backbone import Backbone
 from models.views import residual
 from pipelines.batch import ViewBatch
 from pipelines.evaluation import Crops, Sampling
+from pipelines.plan import Interpolation
 
 Average = Literal["logits", "probabilities"]
+Modality = Literal["rgb", "residual", "flow-u", "flow-v"]
+"""What a network sees in evaluation; see `EvalConfig`."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,11 @@ class EvalConfig:
     Attributes:
         gallery: split that is searched, and trained on by the linear probe.
         query: split that is judged.
-        num_clips: evenly spaced clips of a video, whose features are averaged; of the samplings even and capped.
-        sampling: even (short videos start again), capped (they stand still), or as many windows as cover a video:
-            joined (CSTP) or sliding (DualVar).
+        num_clips: clips of a video, whose features are averaged; of the samplings even, capped and drawn. The most of
+            leading.
+        sampling: even (spread evenly; short videos start again), capped (they stand still), drawn (at random places,
+            VTDL), leading (the first windows that fit, VTDL); or as many windows as cover a video: joined (CSTP) or
+            sliding (DualVar).
         crops: places of every clip, averaged too: 1 (centre), 3 (along the longer side), 5 (corners and centre) or 10
             (those and their mirror images).
         num_frames: frames a clip.
@@ -42,13 +47,18 @@ class EvalConfig:
         size: height and width of a clip, pixels.
         resize: (height, width) that frames are thought to be resized to before the centre crop, or their shorter side
             (VTDL, CSTP); null for the largest centred square.
+        interpolation: of the resize, bilinear (IIC, VTDL) or bicubic (CSTP, DualVar), as Pillow's.
+        hop: frames from a leading window to the next.
+        seed: of the places that the sampling drawn takes.
         mean: subtracted from clips in [0, 1], per channel; null for what the weights were trained with.
         std: divided by, likewise.
         drop_last_frame: leave out the last frame, as IIC does because flow has one frame less.
-        modality: rgb, or residual (scaled to [0, 1], as in pretraining).
+        modality: rgb; residual (scaled to [0, 1], as in pretraining); or flow-u or flow-v, a component of the optical
+            flow of the videos three times, as IIC stores it (data.flow says where it is).
         feature: pooled (global average), or conv (max pool 1x2x2 of the feature map, flattened: 9,216 numbers for R3D).
         average: what `test` averages over a video's clips: logits (IIC, CSTP), or probabilities (VTDL, DualVar).
-        centre: subtract the gallery's mean before cosines are taken.
+        centre: subtract the gallery's mean before cosines are taken; or `each`, as DualVar's release does: from gallery
+            and query each its own.
         batch_size: videos side by side, or windows.
         neighbours: k of the kNN classifier.
         temperature: of its weights exp(cosine / temperature).
@@ -65,13 +75,16 @@ class EvalConfig:
     stride: int = 1
     size: int = 112
     resize: tuple[int, int] | int | None = (128, 171)
+    interpolation: Interpolation = "bilinear"
+    hop: int = 10
+    seed: int = 0
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
     drop_last_frame: bool = False
-    modality: Literal["rgb", "residual"] = "rgb"
+    modality: Modality = "rgb"
     feature: Literal["pooled", "conv"] = "conv"
     average: Average = "logits"
-    centre: bool = False
+    centre: bool | Literal["each"] = False
     batch_size: int = 8
     neighbours: int = 10
     temperature: float = 0.07
@@ -79,7 +92,7 @@ class EvalConfig:
     linear_l2: float = 1e-3
 
     def __post_init__(self) -> None:
-        for name in ("num_clips", "num_frames", "stride", "size", "batch_size", "neighbours"):
+        for name in ("num_clips", "num_frames", "stride", "size", "hop", "batch_size", "neighbours"):
             if getattr(self, name) < 1:
                 raise InputError(f"eval.{name} must be at least 1, got {getattr(self, name)}")
         if min(self.ks, default=0) < 1:
@@ -104,6 +117,14 @@ class SplitFeatures:
 
     values: Tensor
     labels: Tensor
+
+    def beside(self, other: SplitFeatures) -> SplitFeatures:
+        """The same videos with the features of another look at them behind their own, (N, D + D')."""
+        return SplitFeatures(torch.cat([self.values, other.values], dim=1), self.labels)
+
+    def centred(self) -> SplitFeatures:
+        """With the mean over these videos subtracted from each."""
+        return SplitFeatures(self.values - self.values.mean(dim=0), self.labels)
 
 
 def clip_features(backbone: Backbone, clips: Tensor, config: EvalConfig) -> Tensor:

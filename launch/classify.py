@@ -21,7 +21,7 @@ from engine.features import EvalConfig
 from engine.world import World, join, leave
 from launch.config import LoadedRun, load_run
 from launch.env import check_network, rank_variables
-from launch.evaluate import CONTROL_PLACES, evaluation_clips, print_table
+from launch.evaluate import CONTROL_PLACES, evaluation_clips, open_videos, print_table
 from launch.lists import refuse_empty, refuse_overlap
 from launch.pretrain import CLASSES_FILE
 from launch.results import ONE_FRAME, Results
@@ -197,7 +197,7 @@ def run_test(path: Path, overrides: Sequence[str], *, one_frame: bool = False, a
     os.environ.update(rank_variables(os.environ))
     check_network(os.environ)
     world = join(settings.dist)
-    videos = world.finish_together(lambda: settings.data.open(config.query))
+    videos = world.finish_together(lambda: open_videos(settings.data, config, config.query))
     labels = labels_by_name(videos, judged.classes)
     _refuse_trained_on(videos, judged.folder)
     given = {"pipeline": settings.pipeline, "world": world}

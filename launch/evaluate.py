@@ -10,7 +10,9 @@ from pathlib import Path
 
 import torch
 
+from data_process.data_config import DataConfig
 from data_process.errors import InputError
+from data_process.flow_pairs import FlowOfVideos
 from data_process.video_set import VideoSet
 from engine.checkpoint import backbone_weights, latest_checkpoint, read_checkpoint
 from engine.features import EvalConfig, SplitFeatures, extract_features
@@ -117,6 +119,41 @@ def initial_backbone(loaded: LoadedRun) -> Backbone:
     return loaded.build_method(DatasetFacts(1, num_classes=2)).backbone
 
 
+def open_videos(data: DataConfig, config: EvalConfig, split: str) -> VideoSet:
+    """A split as the asked-for modality sees it: its videos, or their optical flow.
+
+    Raises:
+        InputError: where the split or its flow is not there.
+    """
+    videos = data.open(split)
+    if not config.modality.startswith("flow"):
+        return videos
+    flow = data.open_flow(videos)
+    if flow is None:
+        raise InputError(
+            f"eval.modality {config.modality} needs data.flow: the folder of the flow of the same videos, made by "
+            "`intravid build --modality flow`"
+        )
+    return FlowOfVideos(videos, *flow)
+
+
+@dataclass(frozen=True)
+class SecondLook:
+    """Features that are put behind the first ones of each video: another modality, or another network.
+
+    Attributes:
+        name: for the table.
+        backbone: judged in eval mode.
+        config: its clips, modality and features; measures are told by the first look's.
+        videos: gallery and query split, as the modality sees them.
+    """
+
+    name: str
+    backbone: Backbone
+    config: EvalConfig
+    videos: tuple[VideoSet, VideoSet]
+
+
 def evaluate(
     backbone: Backbone,
     videos: tuple[VideoSet, VideoSet],
@@ -127,6 +164,7 @@ def evaluate(
     world: World | None = None,
     frozen_frame: float | None = None,
     name: str = "features",
+    merged: SecondLook | None = None,
 ) -> dict[str, float]:
     """Measures in per cent, such as ``knn``, ``linear``, ``retrieve@1``.
 
@@ -139,29 +177,52 @@ def evaluate(
         world: ranks that share the work.
         frozen_frame: place in [0, 1] of the one frame that all clips repeat; None for real clips.
         name: of the progress display.
+        merged: a second look at the same videos; the means over clips of both stand side by side in a feature, neither
+            normalised (IIC's joint retrieval, ``retrieve_clips.py --merge``).
 
     Raises:
-        InputError: for splits without videos or labels, or a query class that the gallery does not have.
+        InputError: for splits without videos or labels, other videos in the second look, or a query class that the
+            gallery does not have.
     """
     for one in videos:
         refuse_empty(one)
     world, pipeline = world or World(), pipeline or PipelineConfig()
-    backbone, sharing = backbone.to(world.device), share_cores(world)
-    gallery, query = (
-        _features(backbone, one, config, pipeline, world, sharing, frozen_frame, f"{name}, {one.split}")
-        for one in videos
-    )
+    given = {"pipeline": pipeline, "world": world, "sharing": share_cores(world), "frozen_frame": frozen_frame}
+    gallery, query = (_features(backbone, one, config, name=f"{name}, {one.split}", **given) for one in videos)
+    if merged is not None:
+        _check_same_videos(videos, merged)
+        label = f"{name}, {merged.name}"
+        gallery, query = (
+            first.beside(_features(merged.backbone, one, merged.config, name=f"{label}, {one.split}", **given))
+            for first, one in zip((gallery, query), merged.videos, strict=True)
+        )
     _check_labels(gallery, query, videos)
-    mean = gallery.values.mean(dim=0) if config.centre else None
+    return measures_of(gallery, query, config, measures)
+
+
+def measures_of(
+    gallery: SplitFeatures, query: SplitFeatures, config: EvalConfig, measures: Iterable[str] = MEASURES
+) -> dict[str, float]:
+    """Measures in per cent of features.
+
+    Args:
+        gallery: of N videos, all with a class.
+        query: of Q videos, whose classes the gallery has.
+        config: of the measures.
+        measures: which of `MEASURES`.
+    """
+    # Of cosines alone: the linear probe has an offset of its own, which is the gallery's.
+    searched, judged = (one.centred() if config.centre == "each" else one for one in (gallery, query))
+    mean = searched.values.mean(dim=0) if config.centre is True else None
     results: dict[str, float] = {}
     if "retrieve" in measures:
-        hits = topk_hits(query.values, query.labels, gallery.values, gallery.labels, config.ks, mean=mean)
+        hits = topk_hits(judged.values, query.labels, searched.values, gallery.labels, config.ks, mean=mean)
         results |= {f"retrieve@{k}": 100.0 * count / len(query.labels) for k, count in hits.items()}
     num_classes = max(int(gallery.labels.max()), int(query.labels.max())) + 1
     if "knn" in measures:
         votes = knn_votes(
-            query.values,
-            gallery.values,
+            judged.values,
+            searched.values,
             gallery.labels,
             num_classes=num_classes,
             neighbours=config.neighbours,
@@ -185,19 +246,20 @@ def one_frame_control(
     measures: Iterable[str] = MEASURES,
     pipeline: PipelineConfig | None = None,
     world: World | None = None,
+    merged: SecondLook | None = None,
 ) -> dict[str, float]:
     """The same measures where a clip repeats one frame, averaged over six frames of a video that are judged apart.
 
     Averaging features of several frozen clips would tell what moves; one clip a video does not.
     """
     single = replace(config, num_clips=1)
+    given = {"measures": measures, "pipeline": pipeline, "world": world}
+    if merged is not None:
+        given["merged"] = replace(merged, config=replace(merged.config, num_clips=1))
     runs = [
-        evaluate(
-            backbone, videos, single, measures=measures, pipeline=pipeline, world=world, frozen_frame=place,
-            name=f"one frame at {place:.0%}",
-        )
+        evaluate(backbone, videos, single, frozen_frame=place, name=f"one frame at {place:.0%}", **given)
         for place in CONTROL_PLACES
-    ]  # fmt: skip
+    ]
     return {name: sum(run[name] for run in runs) / len(runs) for name in runs[0]}
 
 
@@ -211,9 +273,14 @@ def evaluation_clips(config: EvalConfig, *, frozen_frame: float | None = None) -
         stride=config.stride,
         size=config.size,
         resize=config.resize,
+        interpolation=config.interpolation,
+        hop=config.hop,
+        seed=config.seed,
         mean=config.mean or (0.0, 0.0, 0.0),
         std=config.std or (1.0, 1.0, 1.0),
-        drop_last_frame=config.drop_last_frame,
+        # Flow has one frame less already.
+        drop_last_frame=config.drop_last_frame and not config.modality.startswith("flow"),
+        modality="rgb" if config.modality == "residual" else config.modality,
         frozen_frame=frozen_frame,
     )
 
@@ -222,12 +289,14 @@ def _features(
     backbone: Backbone,
     videos: VideoSet,
     config: EvalConfig,
+    *,
     pipeline: PipelineConfig,
     world: World,
     sharing: int,
     frozen_frame: float | None,
     name: str,
 ) -> SplitFeatures:
+    backbone = backbone.to(world.device)
     clips = evaluation_clips(config, frozen_frame=frozen_frame)
     mine = evaluation_slice(len(videos), rank=world.rank, world_size=world.world_size)
     batches = evaluation_batches(
@@ -241,6 +310,14 @@ def _features(
     )
     values = extract_features(backbone, batches, config, world=world, label=name, total=len(mine))
     return SplitFeatures(values, torch.from_numpy(videos.labels))
+
+
+def _check_same_videos(videos: tuple[VideoSet, VideoSet], merged: SecondLook) -> None:
+    for one, other in zip(videos, merged.videos, strict=True):
+        if list(one.ids()) != list(other.ids()):
+            raise InputError(
+                f"{merged.name} is to be merged, but {other.name} holds other videos than {one.name}, split {one.split}"
+            )
 
 
 def _check_labels(gallery: SplitFeatures, query: SplitFeatures, videos: tuple[VideoSet, VideoSet]) -> None:
@@ -258,19 +335,24 @@ def _accuracy(scores: torch.Tensor, labels: torch.Tensor) -> float:
 
 
 def results_of(
-    subject: Subject, videos: tuple[VideoSet, VideoSet], rows: dict[str, dict[str, float]], *, config: EvalConfig
+    subject: Subject,
+    videos: tuple[VideoSet, VideoSet],
+    rows: dict[str, dict[str, float]],
+    *,
+    config: EvalConfig,
+    merged: str = "",
 ) -> Results:
-    """Rows with what they were measured on, for a file."""
+    """Rows with what they were measured on, for a file; `merged` names the second look."""
     gallery, query = videos
     return Results(
-        weights=subject.origin,
+        weights=f"{subject.origin}, with {merged}" if merged else subject.origin,
         data=query.name,
         gallery=gallery.split or "all",
         gallery_videos=len(gallery),
         query=query.split or "all",
         query_videos=len(query),
         classes=len(query.classes),
-        settings=asdict(config),
+        settings=asdict(config) | ({"merge": merged} if merged else {}),
         rows=rows,
     )
 
@@ -284,6 +366,7 @@ def run_measures(
     random: bool,
     weights: Path | None = None,
     averaged: bool = False,
+    merge: str = "",
 ) -> int:
     """What `intravid retrieve`, `knn` and `linear` do: judge, print a table, write `eval-NAME.json` beside the run.
 
@@ -295,23 +378,37 @@ def run_measures(
         random: add the network with first weights.
         weights: exported file that is judged instead.
         averaged: the moving average of the run's weights.
+        merge: a modality or another run, whose features are put behind those of the run; see `launch.merge`.
     """
+    from launch.merge import open_merged
+
     subject = open_subject(path, overrides, weights=weights, averaged=averaged)
     config, judged = subject.loaded.config, subject.config
+    second = open_merged(merge, subject, judged, overrides, averaged=averaged) if merge else None
     os.environ.update(rank_variables(os.environ))
     check_network(os.environ)
     world = join(config.dist)
-    videos = world.finish_together(lambda: (config.data.open(judged.gallery), config.data.open(judged.query)))
+    videos = world.finish_together(
+        lambda: (open_videos(config.data, judged, judged.gallery), open_videos(config.data, judged, judged.query))
+    )
     refuse_overlap(videos[1], videos[0], "gallery")
     given = {"measures": measures, "pipeline": config.pipeline, "world": world}
-    rows = {f"{path.name or path} ({subject.origin})": evaluate(subject.backbone, videos, judged, **given)}
+    name = f"{path.name or path} ({subject.origin})"
+    if second is not None:
+        given["merged"] = world.finish_together(lambda: second.look(config.data, judged))
+        name += f" + {second.name}"
+    rows = {name: evaluate(subject.backbone, videos, judged, **given)}
     if one_frame:
         rows[ONE_FRAME] = one_frame_control(subject.backbone, videos, judged, **given)
     if random:
-        rows[RANDOM] = evaluate(subject.untrained(), videos, judged, **given)
+        untrained = subject.untrained()
+        if second is not None:
+            same = second.subject is subject
+            given["merged"] = replace(given["merged"], backbone=untrained if same else second.subject.untrained())
+        rows[RANDOM] = evaluate(untrained, videos, judged, **given)
     leave()  # a process that ends inside of its group may be aborted by the group's own threads
     if world.is_main:
-        results = results_of(subject, videos, rows, config=judged)
+        results = results_of(subject, videos, rows, config=judged, merged=second.name if second else "")
         print_table(results.title, rows)
         if subject.folder is not None:
             for measure in measures:

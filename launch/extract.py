@@ -20,9 +20,10 @@ from data_process.errors import InputError
 from data_process.video_set import VideoSet
 from engine.atomic import replacing
 from engine.extract import joined_parts, write_parts
+from engine.features import EvalConfig
 from engine.world import World, join, leave
 from launch.env import check_network, rank_variables
-from launch.evaluate import Subject, evaluation_clips, open_subject
+from launch.evaluate import Subject, evaluation_clips, open_subject, open_videos
 from launch.lists import refuse_empty
 from launch.shared_cores import share_cores
 from models.weights.architecture import class_path
@@ -31,8 +32,8 @@ from pipelines.evaluation import evaluation_batches
 from pipelines.loader import PipelineConfig
 
 FORMAT = 1
-_PLAIN = ("num_clips", "sampling", "crops", "num_frames", "stride", "size", "resize", "mean", "std")
-_CLIPS = (*_PLAIN, "drop_last_frame", "modality", "feature")
+_PLAIN = ("num_clips", "sampling", "hop", "seed", "crops", "num_frames", "stride", "size", "resize", "interpolation")
+_CLIPS = (*_PLAIN, "mean", "std", "drop_last_frame", "modality", "feature")
 """Settings of evaluation that decide the features; a batch size does not."""
 
 _LOG = logging.getLogger(__name__)
@@ -116,18 +117,21 @@ def _is_there(files: Sequence[Path], made_by: Mapping[str, Any]) -> bool:
 
 
 def _made_by(subject: Subject, videos: VideoSet, *, per_clip: bool) -> dict[str, Any]:
-    settings = {name: value for name, value in asdict(subject.config).items() if name in _CLIPS}
     # The index of shards tells order and lengths; ids tell the videos also where two datasets are alike in these.
     ids = hashlib.sha256("\n".join(videos.ids()).encode()).hexdigest()
-    made = {
+    return {
         "format": FORMAT,
         "backbone": class_path(type(subject.backbone)),
         "weights_sha256": tensors_sha256(subject.backbone.state_dict()),
         "videos": {"digest": videos.digest, "ids_sha256": ids, "count": len(videos)},
-        "settings": settings,
+        "settings": _decisive(subject.config),
         "per_clip": per_clip,
     }
-    return json.loads(json.dumps(made))  # tuples become lists, as when read again
+
+
+def _decisive(config: EvalConfig) -> dict[str, Any]:
+    settings = {name: value for name, value in asdict(config).items() if name in _CLIPS}
+    return json.loads(json.dumps(settings))  # tuples become lists, as when read again
 
 
 def _refuse_other(path: Path, made_by: Mapping[str, Any]) -> None:
@@ -137,6 +141,9 @@ def _refuse_other(path: Path, made_by: Mapping[str, Any]) -> None:
         then = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{path} cannot be read ({error}); move it away, or name another folder with -o") from None
+    if isinstance(then, dict) and isinstance(then.get("settings"), dict):
+        # What a table that is older than a setting was made with.
+        then["settings"] = _decisive(EvalConfig()) | then["settings"]
     other = [name for name in made_by if not isinstance(then, dict) or then.get(name) != made_by[name]]
     if "per_clip" in other and path.name != "made_by.json":
         other.remove("per_clip")  # a finished table may be made anew with its clips
@@ -216,7 +223,7 @@ def run_extract(
     check_network(os.environ)
     world = join(config.dist)
     wanted = dict.fromkeys(splits or (config.eval.gallery, config.eval.query))
-    opened = world.finish_together(lambda: [config.data.open(split) for split in wanted])
+    opened = world.finish_together(lambda: [open_videos(config.data, subject.config, split) for split in wanted])
     given = {"per_clip": per_clip, "safetensors": safetensors, "pipeline": config.pipeline, "world": world}
     written = [path for videos in opened for path in extract(subject, videos, out, **given)]
     leave()  # as in run_measures

@@ -33,6 +33,17 @@ def merged(recipe: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any
     return result
 
 
+def of_section(overrides: Sequence[str], section: str, *, without: Sequence[str] = ()) -> list[str]:
+    """Those words of overrides that set something of a section, such as ``eval``; some of its settings left out."""
+    found, words = [], list(overrides)
+    for number, word in enumerate(words):
+        name, equals, _ = word.partition("=")
+        first, _, rest = name.removeprefix("--").partition(".")
+        if word.startswith("--") and first == section and rest not in without:
+            found += [word] if equals else words[number : number + 2]
+    return found
+
+
 def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for name, entry in value.items():

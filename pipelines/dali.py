@@ -137,7 +137,7 @@ class DaliExecutor:
                 pixels = flow_picture(nvidia.dali, pixels)
             if self._gpu:
                 pixels, down, across = pixels.gpu(), down.gpu(), across.gpu()
-            pipeline.set_outputs(augment(nvidia.dali, pixels, row, down * across, self._format))
+            pipeline.set_outputs(augment(nvidia.dali, pixels, row, (down, across), self._format))
         pipeline.build()
         return pipeline
 

@@ -17,13 +17,17 @@ from data_process.errors import InputError, RunError
 from data_process.frames import PICTURES, EncodedFrames
 from data_process.records import VideoRecord
 from pipelines.mending import Mender
-from pipelines.plan import PARAMETERS, ClipFormat, ClipPlan
+from pipelines.plan import PARAMETERS, ClipFormat, ClipPlan, Interpolation
 from pipelines.source import PlannedBatch
 from pipelines.vectors import vector_map
 
 COLUMN = {name: number for number, name in enumerate((*PARAMETERS, "margin"))}
 """Places in the parameter row of a frame; the last one is the pixels of zeros that a resize reads around the crop. Rows
 of flow go on with the four numbers of the map of its vectors."""
+
+
+REACH: Mapping[Interpolation, int] = {"bilinear": 1, "bicubic": 2}
+"""Of the filter of a resize to either side, in output pixels, at least in input pixels."""
 
 
 Frames = Mapping[int, Any]
@@ -49,6 +53,7 @@ class Feed:
     ) -> None:
         self._planned, self._num_views, self._size = planned, clip_format.num_views, clip_format.size
         self._codec, self._frames_of, self._is_flow = codec, frames_of, clip_format.is_flow
+        self._interpolation: Interpolation = clip_format.interpolation
         self._waiting: dict[str, deque[PlannedBatch]] = {"rows": deque(), "frames": deque()}
         self.taken: deque[PlannedBatch] = deque()
 
@@ -57,8 +62,10 @@ class Feed:
         batch = self._next("rows")
         rows = np.concatenate([clip.parameters() for _, clip in self._clips(batch)])
         sides = rows[:, [COLUMN["height"], COLUMN["width"]]]
-        margin = np.ceil(np.maximum(sides.max(axis=1, keepdims=True) / self._size, 1.0))
-        down, across = (np.stack([edge_gain(int(side), self._size) for side in column]) for column in sides.T)
+        margin = np.ceil(REACH[self._interpolation] * np.maximum(sides.max(axis=1, keepdims=True) / self._size, 1.0))
+        down, across = (
+            np.stack([edge_gain(int(side), self._size, self._interpolation) for side in column]) for column in sides.T
+        )
         gains = down.reshape(-1, self._size, 1, 1), across.reshape(-1, 1, self._size, 1)
         columns = [rows, margin]
         if self._is_flow:
@@ -125,20 +132,31 @@ class HostDecoder:
 
 
 @lru_cache(maxsize=4096)
-def edge_gain(length: int, size: int) -> np.ndarray:
+def edge_gain(length: int, size: int, interpolation: Interpolation = "bilinear") -> np.ndarray:
     """By how much a resize from `length` to `size` pixels that takes zeros from outside is too small, (size,) float32.
 
     At each output pixel the sum of the filter's weights over the part of it inside; 1 but for the ends. The filter is
-    the triangle of an antialiased bilinear resize, as wide as one output pixel on each side, at least one input pixel.
+    that of an antialiased resize, the triangle or the cubic of Catmull and Rom (a = -0.5, Pillow's), in units of output
+    pixels, at least of input pixels.
     """
     scale = length / size
     width = max(scale, 1.0)
-    margin = math.ceil(width) + 1
+    margin = math.ceil(REACH[interpolation] * width) + 1
     centres = (np.arange(size)[:, None] + 0.5) * scale
     places = np.arange(-margin, length + margin)[None] + 0.5
-    weights = np.clip(1.0 - np.abs(places - centres) / width, 0.0, None)
+    weights = (_cubic if interpolation == "bicubic" else _triangle)(np.abs(places - centres) / width)
     inside = weights[:, margin:-margin]
     return (weights.sum(axis=1) / inside.sum(axis=1)).astype(np.float32)
+
+
+def _triangle(distance: np.ndarray) -> np.ndarray:
+    return np.clip(1.0 - distance, 0.0, None)
+
+
+def _cubic(distance: np.ndarray) -> np.ndarray:
+    near = (1.5 * distance - 2.5) * distance**2 + 1.0
+    far = ((-0.5 * distance + 2.5) * distance - 4.0) * distance + 2.0
+    return np.where(distance < 1.0, near, np.where(distance < 2.0, far, 0.0))
 
 
 def checked(planned: Iterable[PlannedBatch], mender: Mender) -> Iterator[PlannedBatch]:

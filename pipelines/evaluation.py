@@ -14,17 +14,26 @@ from data_process.errors import InputError
 from data_process.records import VideoRecord
 from pipelines.batch import ViewBatch
 from pipelines.draw import resized_crop
-from pipelines.draw.windows import Clips, capped_clips, even_clips, joined_windows, sliding_windows
+from pipelines.draw.windows import (
+    Clips,
+    capped_clips,
+    drawn_clips,
+    even_clips,
+    joined_windows,
+    leading_windows,
+    sliding_windows,
+)
 from pipelines.loader import PipelineConfig, carried_out, make_executor
 from pipelines.mending import MendedVideos, Mender
-from pipelines.plan import ClipFormat, ClipPlan, SamplePlan
+from pipelines.plan import ClipFormat, ClipPlan, Interpolation, Modality, SamplePlan, sample_rng
 from pipelines.prefetch import Prefetcher
 from pipelines.side_stream import sent
 from pipelines.source import PlannedBatch, VideoStore, read_planned
 
-Sampling = Literal["even", "capped", "joined", "sliding"]
+Sampling = Literal["even", "capped", "drawn", "leading", "joined", "sliding"]
 Crops = Literal[1, 3, 5, 10]
-_WINDOWS = ("joined", "sliding")
+_WINDOWS = ("leading", "joined", "sliding")
+"""Samplings that give some videos more clips than others."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +41,10 @@ class EvaluationClips:
     """Clips that a video is judged by.
 
     Attributes:
-        num_clips: evenly spaced clips of a video; of the samplings even and capped.
+        num_clips: of a video, of the samplings even, capped and drawn; the most of leading.
         sampling: even (IIC: short videos start again) or capped (DualVar: they stand still at their last frame) for
-            `num_clips` spread over the video; joined (CSTP: neighbours share a frame) or sliding (DualVar: half
+            `num_clips` spread over the video; drawn (VTDL) for as many at drawn places; leading (VTDL) for the first
+            ones, `hop` frames apart, that fit; joined (CSTP: neighbours share a frame) or sliding (DualVar: half
             overlapping) for as many windows as cover it.
         crops: places of every clip: 1 in the centre; 3 along the longer side; 5 at the corners and in the centre; 10
             those and their mirror images.
@@ -45,7 +55,11 @@ class EvaluationClips:
             112; or their shorter side, as VTDL's 256 for 224 and CSTP's 128 for 112; None takes the largest square.
         mean: of the normalisation, per channel in [0, 1].
         std: likewise.
+        interpolation: of the resize: bilinear, or bicubic as in CSTP and DualVar; both as Pillow's.
+        hop: frames from the start of a leading window to that of the next.
+        seed: of the sampling drawn.
         drop_last_frame: leave out the last frame, as IIC does because flow has one frame less.
+        modality: rgb, or flow, flow-u, flow-v of videos of optical flow; see `pipelines.plan.ClipFormat`.
         frozen_frame: None; or a place in [0, 1] whose one frame is repeated in every clip (the one-frame control).
     """
 
@@ -58,13 +72,18 @@ class EvaluationClips:
     resize: tuple[int, int] | int | None = (128, 171)
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    interpolation: Interpolation = "bilinear"
+    hop: int = 10
+    seed: int = 0
     drop_last_frame: bool = False
+    modality: Modality = "rgb"
     frozen_frame: float | None = None
 
     def __post_init__(self) -> None:
-        if min(self.num_clips, self.num_frames, self.stride, self.size) < 1:
-            raise InputError(f"clips, frames, stride and size of evaluation must be at least 1, got {self}")
-        for name, allowed in (("sampling", get_args(Sampling)), ("crops", get_args(Crops))):
+        if min(self.num_clips, self.num_frames, self.stride, self.size, self.hop) < 1:
+            raise InputError(f"clips, frames, stride, size and hop of evaluation must be at least 1, got {self}")
+        for name, kind in (("sampling", Sampling), ("crops", Crops), ("interpolation", Interpolation)):
+            allowed = get_args(kind)
             if (value := getattr(self, name)) not in allowed:
                 raise InputError(f"{name} {value!r} of evaluation: expected one of {', '.join(map(str, allowed))}")
         shorter = (
@@ -80,25 +99,37 @@ class EvaluationClips:
         """Format of the clips of one plan: those of a video, or where windows cover it the crops of one window."""
         views = self.crops * (1 if self.sampling in _WINDOWS else self.num_clips)
         operations = frozenset({"flip"} if self.crops == 10 else ())
-        return ClipFormat(views, self.num_frames, self.size, self.mean, self.std, operations)
+        return ClipFormat(
+            views, self.num_frames, self.size, self.mean, self.std, operations, self.modality,
+            interpolation=self.interpolation,
+        )  # fmt: skip
 
-    def plans(self, record: VideoRecord) -> tuple[SamplePlan, ...]:
-        """What is seen of a video, nothing drawn: one plan, or one for each window. Its label is the target."""
+    def plans(self, record: VideoRecord, index: int = 0) -> tuple[SamplePlan, ...]:
+        """What is seen of a video: one plan, or one for each window. Its label is the target.
+
+        Nothing but the sampling drawn depends on the sample index; its places follow from it and the seed.
+        """
         targets = {"label": np.array(record.label, dtype=np.int64)}
         places = self._places(record)
-        clips = [tuple(replace(place, frames=frames) for place in places) for frames in self._frames(record)]
+        clips = [tuple(replace(place, frames=frames) for place in places) for frames in self._frames(record, index)]
         if self.sampling in _WINDOWS:
             return tuple(SamplePlan(crops, targets) for crops in clips)
         return (SamplePlan(tuple(clip for crops in clips for clip in crops), targets),)
 
-    def _frames(self, record: VideoRecord) -> Clips:
+    def _frames(self, record: VideoRecord, index: int) -> Clips:
         length = max(1, record.num_frames - self.drop_last_frame)
-        if self.sampling in _WINDOWS:
-            cover = joined_windows if self.sampling == "joined" else sliding_windows
-            found = cover(length, num_frames=self.num_frames, stride=self.stride)
+        clip = {"num_frames": self.num_frames, "stride": self.stride}
+        if self.sampling == "joined":
+            found = joined_windows(length, **clip)
+        elif self.sampling == "sliding":
+            found = sliding_windows(length, num_frames=self.num_frames, stride=self.stride)
+        elif self.sampling == "leading":
+            found = leading_windows(length, num_clips=self.num_clips, hop=self.hop, **clip)
+        elif self.sampling == "drawn":
+            found = drawn_clips(sample_rng(self.seed, 0, index), length, num_clips=self.num_clips, **clip)
         else:
             spread = even_clips if self.sampling == "even" else capped_clips
-            found = spread(length, num_clips=self.num_clips, num_frames=self.num_frames, stride=self.stride)
+            found = spread(length, num_clips=self.num_clips, **clip)
         if self.frozen_frame is None:
             return found
         return ((round(self.frozen_frame * (length - 1)),) * self.num_frames,) * len(found)
@@ -165,7 +196,7 @@ def evaluation_batches(
     def planned(part: list[tuple[int, SamplePlan]]) -> PlannedBatch:
         return read_planned(mended, clip_format, [index for index, _ in part], [plan for _, plan in part])
 
-    parts = _parts(((index, plan) for index in indices for plan in clips.plans(videos[index])), batch_size)
+    parts = _parts(((index, plan) for index in indices for plan in clips.plans(videos[index], index)), batch_size)
     produced = carried_out(planned, parts, executor, readers=config.readers)
     background = Prefetcher(sent(produced, target), depth=config.prefetch)
     try:

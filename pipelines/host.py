@@ -80,7 +80,8 @@ class HostExecutor:
     def _fill(self, batch: PlannedBatch, sample: int, views: list[Tensor]) -> None:
         decoded = self._mender.decode(batch.frames[sample], batch.records[sample])
         for clip, view in zip(batch.plans[sample].clips, views, strict=True):
-            pixels = as_channels(cut_clip(decoded, clip, self._format.size), self._format.component)
+            pixels = cut_clip(decoded, clip, self._format.size, self._format.interpolation)
+            pixels = as_channels(pixels, self._format.component)
             rows = pixels.flatten(2).float()
             torch.addcmul(self._offset, rows, self._scale, out=view[sample].view(rows.shape))
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipelines.plan import Box, ClipPlan, Photometric
+from pipelines.plan import Box, ClipPlan, Interpolation, Photometric
 from pipelines.vectors import ZERO_LEVEL, vector_map
 
 _YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.321], [0.211, -0.523, 0.311]])
@@ -26,7 +26,9 @@ _PIXELS_A_ROW = 4
 """Pixels that one row of the colour product holds: a product of 12 columns runs twice as fast as one of 3."""
 
 
-def cut_clip(decoded: dict[int, np.ndarray], clip: ClipPlan, size: int) -> Tensor:
+def cut_clip(
+    decoded: dict[int, np.ndarray], clip: ClipPlan, size: int, interpolation: Interpolation = "bilinear"
+) -> Tensor:
     """The planned clip, not yet normalised.
 
     Args:
@@ -34,15 +36,16 @@ def cut_clip(decoded: dict[int, np.ndarray], clip: ClipPlan, size: int) -> Tenso
             least the frames that the clip names.
         clip: what to cut.
         size: S, output height and width.
+        interpolation: of the resize.
 
     Returns:
         (T, S, S, 3) uint8, or (T, S, S, 2).
     """
     if next(iter(decoded.values())).shape[2] == 2:
-        return _cut_flow(decoded, clip, size)
+        return _cut_flow(decoded, clip, size, interpolation)
     numbers = sorted(set(clip.frames)) if len(clip.photometric) == 1 else list(clip.frames)
     pixels = _crop([decoded[number] for number in numbers], clip)
-    pixels = _oriented(resize(_recoloured(pixels, clip.photometric), size), clip)
+    pixels = _oriented(resize(_recoloured(pixels, clip.photometric), size, interpolation), clip)
     if any(change.blur > 0 for change in clip.photometric):
         pixels = _blurred(pixels, clip.photometric)
     if list(clip.frames) == numbers:
@@ -51,10 +54,10 @@ def cut_clip(decoded: dict[int, np.ndarray], clip: ClipPlan, size: int) -> Tenso
     return pixels[[place[number] for number in clip.frames]]
 
 
-def _cut_flow(decoded: dict[int, np.ndarray], clip: ClipPlan, size: int) -> Tensor:
+def _cut_flow(decoded: dict[int, np.ndarray], clip: ClipPlan, size: int, interpolation: Interpolation) -> Tensor:
     pixels = _crop([decoded[number] for number in clip.frames], clip, outside=ZERO_LEVEL)
     pixels = to_levels(pixels) if pixels.is_floating_point() else pixels
-    vectors = _oriented(resize(pixels, size), clip, outside=ZERO_LEVEL).float() - ZERO_LEVEL
+    vectors = _oriented(resize(pixels, size, interpolation), clip, outside=ZERO_LEVEL).float() - ZERO_LEVEL
     return to_levels(vectors @ torch.from_numpy(vector_map(clip, size)).T + ZERO_LEVEL)
 
 
@@ -112,13 +115,13 @@ def to_levels(pixels: Tensor) -> Tensor:
     return pixels.round().clamp_(0, 255).to(torch.uint8)
 
 
-def resize(pixels: Tensor, size: int) -> Tensor:
-    """Antialiased bilinear resize of (N, h, w, C) uint8 to (N, S, S, C) uint8, as Pillow's on the crop."""
+def resize(pixels: Tensor, size: int, interpolation: Interpolation = "bilinear") -> Tensor:
+    """Antialiased resize of (N, h, w, C) uint8 to (N, S, S, C) uint8, as Pillow's on the crop."""
     if pixels.shape[1:3] == (size, size):
         return pixels
     planes = pixels.permute(0, 3, 1, 2)
     # On whole levels in channels-last memory this is ten times as fast as on floats.
-    out = functional.interpolate(planes, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+    out = functional.interpolate(planes, size=(size, size), mode=interpolation, antialias=True, align_corners=False)
     return out.permute(0, 2, 3, 1)
 
 

@@ -218,6 +218,9 @@ Planner = Callable[[np.random.Generator, VideoRecord], SamplePlan]
 Modality = Literal["rgb", "flow", "flow-u", "flow-v"]
 """What a clip's channels are; see `ClipFormat`."""
 
+Interpolation = Literal["bilinear", "bicubic"]
+"""How crops are resized, antialiased, as Pillow does it on the crop alone."""
+
 Component = Literal["flow-u", "flow-v"]
 """A component of optical flow: to the right, and down."""
 
@@ -246,6 +249,7 @@ class ClipFormat:
             the next, as levels ``128 + 127 * pixels / bound``, cut at the bound that the videos were stored with. So
             the mean 128 / 255 and the std 127 / 255 give displacements in bounds, -1 to 1, no motion 0. Changes of
             colour and blur leave flow as it is; of mean and std as many count as there are channels.
+        interpolation: of the resize.
         flow: flow-u or flow-v adds the same V clips of the optical flow of the same videos, behind those of frames.
     """
 
@@ -257,10 +261,13 @@ class ClipFormat:
     operations: frozenset[str] = frozenset()
     modality: Modality = "rgb"
     flow: Component | None = None
+    interpolation: Interpolation = "bilinear"
 
     def __post_init__(self) -> None:
         if self.modality not in get_args(Modality):
             raise ValueError(f"modality {self.modality!r}: expected one of {', '.join(get_args(Modality))}")
+        if self.interpolation not in get_args(Interpolation):
+            raise ValueError(f"interpolation {self.interpolation!r}: expected one of {get_args(Interpolation)}")
         if self.flow is not None and (self.is_flow or self.flow not in get_args(Component)):
             raise ValueError(f"flow {self.flow!r} beside {self.modality}: expected flow-u or flow-v beside rgb")
         if min(self.num_views, self.num_frames, self.size) < 1:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from launch.commands._config import add_config
+
 EXAMPLE = """\
 example:
   intravid extract runs/iic -o features/iic                      # train.npy, test.npy: one row a video
@@ -38,7 +40,9 @@ def main(arguments: list[str]) -> int:
         metavar="FILE",
         help="use this file of `intravid export` or `import` instead; `ema`: the run's moving average (train.ema)",
     )
+    add_config(parser)
     given, overrides = parser.parse_known_args(arguments)
+    from launch.eval_recipe import recipe_words
     from launch.extract import run_extract
     from launch.pretrain import set_up_logging
 
@@ -46,7 +50,7 @@ def main(arguments: list[str]) -> int:
     averaged = given.weights == "ema"
     return run_extract(
         given.run,
-        overrides,
+        [*recipe_words(given.config), *overrides],
         given.out,
         splits=given.split,
         per_clip=given.per_clip,

@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from launch.commands._config import add_config
+
 EXAMPLE = """\
 example:
-  intravid test runs/supervised                                   # IIC: 10 clips, centre crop, mean of logits
+  intravid test runs/supervised                                   # 10 clips, centre crop, mean of logits
   intravid test runs/supervised --eval.crops 3 --eval.average probabilities --controls
-  intravid test runs/supervised/checkpoints/best --eval.sampling capped --eval.stride 2 \\
-      --eval.average probabilities                                # DualVar
-  intravid test runs/supervised --eval.sampling joined --eval.stride 4 --eval.resize 128        # CSTP
-  intravid test runs/supervised --eval.num_frames 64 --eval.size 224 --eval.resize 256 \\
-      --eval.average probabilities                                # VTDL, ten clips where its code takes two
+  intravid test runs/supervised/checkpoints/best --config configs/eval/test_dualvar.yaml
+  intravid test runs/supervised --config configs/eval/test_cstp.yaml --data.root shards/hmdb51
 """
 
 
@@ -36,9 +35,12 @@ def main(arguments: list[str]) -> int:
         help="as trained (default), or the run's moving average (train.ema)",
     )
     parser.add_argument("--controls", action="store_true", help="add a row for one repeated frame, six clips a video")
+    add_config(parser)
     given, overrides = parser.parse_known_args(arguments)
     from launch.classify import run_test
+    from launch.eval_recipe import recipe_words
     from launch.pretrain import set_up_logging
 
     set_up_logging()
-    return run_test(given.run, overrides, one_frame=given.controls, averaged=given.weights == "ema")
+    words = [*recipe_words(given.config), *overrides]
+    return run_test(given.run, words, one_frame=given.controls, averaged=given.weights == "ema")

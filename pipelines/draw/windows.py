@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipelines.draw.time import clip_frames, even_starts, looped, restarted
+from pipelines.draw.time import clip_frames, even_starts, looped, random_start, restarted, span
 
 Clips = tuple[tuple[int, ...], ...]
 
@@ -30,6 +30,29 @@ def capped_clips(video_frames: int, *, num_clips: int, num_frames: int, stride: 
     return tuple(
         tuple(min(frame, video_frames - 1) for frame in clip_frames(start, num_frames=num_frames, stride=stride))
         for start in starts
+    )
+
+
+def drawn_clips(rng: np.random.Generator, video_frames: int, *, num_clips: int, num_frames: int, stride: int) -> Clips:
+    """Clips whose starts are drawn, uniform over those that keep them inside; short videos start again.
+
+    VTDL judges and extracts one such clip a video (its validation: 1-based starts from 1 to N - 63 for 64 frames).
+    """
+    starts = [
+        random_start(rng, video_frames=video_frames, num_frames=num_frames, stride=stride) for _ in range(num_clips)
+    ]
+    return tuple(restarted(start, num_frames=num_frames, stride=stride, video_frames=video_frames) for start in starts)
+
+
+def leading_windows(video_frames: int, *, num_clips: int, num_frames: int, stride: int, hop: int) -> Clips:
+    """At most so many clips that begin at the frames 0, hop, 2 hop, ... and fit; a short video gives one, looped.
+
+    VTDL's test of ten clips ends after two such windows, 10 frames apart (``test_clips`` of its release has no effect).
+    """
+    fitting = (video_frames - span(num_frames, stride)) // hop + 1
+    return tuple(
+        restarted(place * hop, num_frames=num_frames, stride=stride, video_frames=video_frames)
+        for place in range(max(1, min(num_clips, fitting)))
     )
 
 

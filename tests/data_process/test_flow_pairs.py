@@ -8,7 +8,7 @@ import pytest
 from data_process.build import build
 from data_process.build_config import BuildConfig
 from data_process.errors import InputError
-from data_process.flow_pairs import pair_flow
+from data_process.flow_pairs import FlowOfVideos, pair_flow
 from data_process.shard_writer import write_dataset
 from data_process.shards import ShardSet
 from data_process.source import SourceRequest
@@ -30,6 +30,19 @@ def test_each_video_is_given_the_flow_of_its_id(tmp_path):
     place = pair_flow(frames, flow)
     assert place.dtype == np.int64
     assert [flow[int(row)].id for row in place] == [record.id for record in frames] == list("abcdefg")
+
+
+def test_flow_stands_in_the_order_of_its_videos_under_their_labels(tmp_path):
+    frames = stored(tmp_path / "rgb", {name: 5 + ord(name) for name in "abcdefg"})
+    flow = stored(tmp_path / "flow", {name: 4 + ord(name) for name in "gcabfed"}, "flow-jpeg")
+    ordered = FlowOfVideos(frames, flow, pair_flow(frames, flow))
+    assert list(ordered.ids()) == [record.id for record in ordered] == list("abcdefg")
+    assert (ordered.num_frames == frames.num_frames - 1).all()
+    assert {record.codec for record in ordered} == {"flow-jpeg"}
+    assert (ordered.name, ordered.split, ordered.classes) == (flow.name, frames.split, frames.classes)
+    assert np.array_equal(ordered.labels, frames.labels)
+    assert ordered.read_frames(3, [1]).units == flow.read_frames(6, [1]).units
+    assert ordered[ordered.index_of("d")].id == "d"
 
 
 def test_builds_of_one_source_are_paired_row_by_row(tmp_path):

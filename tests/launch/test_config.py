@@ -11,7 +11,8 @@ from models.method import DatasetFacts
 from tests.launch.recipes import parameters, reduced
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-RECIPES = sorted(path for path in CONFIGS.rglob("*.yaml") if path.parent.name != "cluster")
+RECIPES = sorted(path for path in CONFIGS.rglob("*.yaml") if "\nmethod:" in path.read_text(encoding="utf-8"))
+"""Those of whole runs; what is in configs/cluster and of evaluation in configs/eval sets a part."""
 IIC = CONFIGS / "smoke" / "iic.yaml"
 
 

@@ -142,6 +142,17 @@ def test_a_finished_table_is_left_as_it_is_until_clips_are_asked_for(words, tmp_
     assert len(written) == 1
 
 
+def test_a_table_that_is_older_than_a_setting_is_still_known(words, tmp_path, capsys):
+    given = [*words, "-o", str(tmp_path), "--split=test"]
+    assert cli.main(given) == 0
+    index = json.loads((tmp_path / "test.json").read_text())
+    del index["settings"]["interpolation"]
+    (tmp_path / "test.json").write_text(json.dumps(index))
+    assert cli.main(given) == 0
+    assert cli.main([*given, "--eval.interpolation=bicubic"]) == 2
+    assert "holds features of other making: other settings" in capsys.readouterr().err
+
+
 def test_the_settings_that_decide_features_are_settings():
     from launch.extract import _CLIPS
 

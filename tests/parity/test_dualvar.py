@@ -5,6 +5,8 @@ import pytest
 import torch
 from torch import nn
 
+from engine.features import SplitFeatures
+from engine.retrieval import cosine_similarity, topk_hits
 from models.backbone import Backbone
 from models.heads.layouts import HEADS, original_names
 from models.heads.side_by_side import SideBySide
@@ -286,3 +288,21 @@ def test_losses_gradients_and_queues_of_several_ranks_are_those_of_the_release(p
     for (rows, pointer), expected, place in zip(queues, z["queue"], z["ptr"], strict=True):
         assert np.array_equal(np.array(rows, dtype=np.float32)[:, :filled], expected[:, :filled])
         assert pointer == place
+
+
+@pytest.mark.parametrize("path", found("dualvar", "samplers*.npz"), ids=name)
+def test_retrieval_subtracts_from_each_split_its_own_mean_as_the_release(path):
+    z = load(path)
+    splits = {
+        split: SplitFeatures(*(torch.from_numpy(z[f"ret_{split}_{kind}"]) for kind in ("feat", "label")))
+        for split in ("test", "train")
+    }
+    query, gallery = (splits[split].centred() for split in ("test", "train"))
+    near(cosine_similarity(query.values, gallery.values).numpy().astype(np.float32), z["ret_sim"])
+    ks = (1, 5, 10, 20, 50)
+    hits = topk_hits(query.values, query.labels.long(), gallery.values, gallery.labels.long(), ks)
+    rates = np.array([hits[k] / len(query.labels) for k in ks])
+    np.testing.assert_allclose(rates, z["ret_topk_acc"] / (100 if z["ret_topk_acc"].max() > 1 else 1), atol=1e-6)
+    mean = splits["train"].values.mean(dim=0)  # one mean for both is another protocol
+    other = cosine_similarity(splits["test"].values, splits["train"].values, mean=mean)
+    assert float((other - torch.from_numpy(z["ret_sim"])).abs().max()) > 1e-3

@@ -3,6 +3,7 @@
 import fnmatch
 import re
 import zlib
+from functools import reduce
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 
 from data_process.records import VideoRecord
 from engine.classify import accuracies
+from engine.features import SplitFeatures
 from engine.retrieval import average_clips, cosine_similarity, topk_hits
 from engine.schedule import ScheduleConfig, build_schedule
 from models.backbone import Backbone
@@ -240,6 +242,21 @@ def test_clip_starts_are_those_of_the_release(path):
         first, last = (ClipDraw().draw(EdgeDraws(largest), record).frames for largest in (False, True))
         assert first[0] == z["train_start_min"][row]
         assert last[0] == z["train_start_max"][row]
+
+
+@pytest.mark.parametrize("path", found("iic", "retrieval*.npz"), ids=name)
+def test_halves_of_the_recorded_features_merged_are_retrieved_as_the_whole(path):
+    z = load(path)
+    merged = []
+    for split in ("test", "train"):
+        labels, whole = (torch.from_numpy(z[f"{split}_{kind}"]) for kind in ("labels", "features"))
+        # Two modalities as the release merges them: put side by side clip by clip, averaged then.
+        halves = (SplitFeatures(average_clips(part), labels) for part in whole.split(whole.shape[2] // 2 + 1, dim=2))
+        merged.append(reduce(SplitFeatures.beside, halves))
+    query, gallery = merged
+    hits = topk_hits(query.values, query.labels, gallery.values, gallery.labels, z["ks"].tolist())
+    assert list(hits.values()) == z["correct"].tolist()
+    np.testing.assert_allclose(1 - cosine_similarity(query.values, gallery.values), z["cosine_distance"], atol=1e-9)
 
 
 @pytest.mark.parametrize("path", found("iic", "retrieval*.npz"), ids=name)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipelines.draw import RATES, centred_frames, clip_frames, overlap_shifts, random_start, restarted
-from pipelines.draw.windows import capped_clips, joined_windows, sliding_windows
+from pipelines.draw.windows import capped_clips, drawn_clips, joined_windows, sliding_windows
 from tests.parity.recorded import load, vectors_root
 
 
@@ -100,6 +100,27 @@ def test_cstp_joins_test_windows_so() -> None:
             (clip,) = joined_windows(length - 1, num_frames=16, stride=rate)
             assert [frame + 1 for frame in clip] == from_files[0] == from_database[0], name
             assert max(ours[0]) == (length - 1) // rate * rate
+
+
+def test_vtdl_extracts_and_validates_on_clips_that_it_would_read() -> None:
+    vectors = recorded("vtdl/sampling")
+    ranges = {length: (first, last) for length, first, last in vectors["val_start_range_len64_stride1_1based"].tolist()}
+    read = {
+        (length, start): frames
+        for (length, stride, start), frames in zip(
+            vectors["clip64_rows"].tolist(), vectors["clip64_frames_1based"].tolist(), strict=True
+        )
+        if stride == 1
+    }
+    met = 0
+    for length, (first, last) in ranges.items():
+        for seed in range(200):
+            ((*frames,),) = drawn_clips(np.random.default_rng(seed), length, num_clips=1, num_frames=64, stride=1)
+            assert first <= frames[0] + 1 <= last
+            if theirs := read.get((length, frames[0] + 1)):
+                met += 1
+                assert [frame + 1 for frame in frames] == theirs
+    assert met or not read
 
 
 def test_vtdl_validates_between_these_starts() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from data_process.source import SourceVideo
 from data_process.transcode import transcode
 from data_process.transcode_config import TranscodeConfig
 from pipelines.host import HostExecutor
-from pipelines.plan import OPERATIONS, ClipFormat
+from pipelines.plan import OPERATIONS, ClipFormat, Interpolation
 from pipelines.source import PlannedBatch, plan_batch
 from tests.pipelines.memory_shards import MemoryShards, RandomPlanner, generated, record_of
 
@@ -59,9 +60,11 @@ def levels(clips: torch.Tensor, clip_format: ClipFormat) -> np.ndarray:
     return (pixels * clip_format.std + np.array(clip_format.mean)) * 255.0
 
 
-def check_agreement(videos: MemoryShards, operations: frozenset[str]) -> None:
+def check_agreement(
+    videos: MemoryShards, operations: frozenset[str], interpolation: Interpolation = "bilinear"
+) -> None:
     planner = RandomPlanner(operations)
-    clip_format = planner.clip_format()
+    clip_format = replace(planner.clip_format(), interpolation=interpolation)
     host = HostExecutor(clip_format, threads=2)
     dali = DaliExecutor(clip_format, max_samples=BATCH, threads=2)
     total, count, plans = 0.0, 0, 0
@@ -88,6 +91,11 @@ def check_agreement(videos: MemoryShards, operations: frozenset[str]) -> None:
 @pytest.mark.parametrize("operation", [*OPERATIONS, "none"])
 def test_executors_agree_on_each_operation(videos: MemoryShards, operation: str) -> None:
     check_agreement(videos, frozenset({operation} - {"none"}))
+
+
+@pytest.mark.parametrize("operation", ["none", "flip"])
+def test_executors_agree_on_bicubic_resizes(videos: MemoryShards, operation: str) -> None:
+    check_agreement(videos, frozenset({operation} - {"none"}), "bicubic")
 
 
 def test_executors_agree_end_to_end(videos: MemoryShards) -> None:

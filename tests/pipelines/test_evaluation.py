@@ -6,14 +6,16 @@ import threading
 
 import numpy as np
 import pytest
+import simplejpeg
 import torch
+from PIL import Image
 
 from data_process.errors import InputError
 from data_process.records import VideoRecord
 from pipelines.evaluation import EvaluationClips, evaluation_batches
 from pipelines.loader import PipelineConfig
 from pipelines.plan import Box, SamplePlan
-from tests.pipelines.memory_shards import MemoryShards, generated
+from tests.pipelines.memory_shards import MemoryShards, generated, picture, record_of
 
 HOST = PipelineConfig(backend="host", threads=2)
 
@@ -73,6 +75,8 @@ def test_labels_come_as_targets() -> None:
         {"resize": 100},
         {"sampling": "random"},
         {"crops": 2},
+        {"interpolation": "nearest"},
+        {"hop": 0},
     ],
 )
 def test_impossible_settings_are_input_errors(wrong: dict) -> None:
@@ -121,6 +125,70 @@ def test_leaving_evaluation_early_leaves_no_thread(videos: MemoryShards) -> None
     next(batches)
     batches.close()
     assert set(threading.enumerate()) <= before
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "starts"), [(200, [0, 10]), (74, [0, 10]), (73, [0]), (64, [0]), (40, [0]), (1, [0])]
+)
+def test_vtdls_two_windows_begin_ten_frames_apart_where_they_fit(num_frames: int, starts: list) -> None:
+    clips = EvaluationClips(sampling="leading", num_clips=2, num_frames=64)
+    windows = [plan.clips for plan in clips.plans(record(num_frames))]
+    assert [one.frames[0] for (one,) in windows] == starts
+    assert windows[0][0].frames == tuple(frame % num_frames for frame in range(64))
+    assert max(frame for (one,) in windows for frame in one.frames) < num_frames
+
+
+def test_drawn_clips_are_told_by_seed_and_sample_and_reach_both_ends() -> None:
+    video = record(80)
+    clips = EvaluationClips(sampling="drawn", num_clips=1, num_frames=64)
+    starts = [clips.plans(video, index)[0].clips[0].frames[0] for index in range(300)]
+    assert set(starts) == set(range(17)), "1-based from 1 to N - 63"
+    assert starts == [clips.plans(video, index)[0].clips[0].frames[0] for index in range(300)]
+    other = EvaluationClips(sampling="drawn", num_clips=1, num_frames=64, seed=1)
+    assert starts != [other.plans(video, index)[0].clips[0].frames[0] for index in range(300)]
+    short = clips.plans(record(40), 7)[0].clips[0].frames
+    assert short == tuple(frame % 40 for frame in range(64))
+
+
+def test_drawn_clips_are_those_of_their_sample_in_any_order_and_batch(videos: MemoryShards) -> None:
+    clips = EvaluationClips(sampling="drawn", num_clips=2, num_frames=4, size=16, resize=None)
+
+    def by_index(indices: list[int], batch_size: int) -> dict[int, torch.Tensor]:
+        batches = evaluation_batches(videos, clips, config=HOST, indices=indices, batch_size=batch_size)
+        rows = ((int(one), batch, place) for batch in batches for place, one in enumerate(batch.index))
+        return {one: torch.stack([view[place] for view in batch.clips]) for one, batch, place in rows}
+
+    whole, turned = by_index(list(range(7)), 3), by_index([6, 2, 4, 0], 1)
+    assert all(torch.equal(whole[index], seen) for index, seen in turned.items())
+
+
+@pytest.mark.parametrize("backend", ["host", "dali"])
+def test_cstps_bicubic_centre_crop_is_pillows_resize_of_the_frame(backend: str) -> None:
+    if backend == "dali":
+        pytest.importorskip("nvidia.dali", reason="DALI is not installed")
+    rng = np.random.default_rng(4)
+    stored = [simplejpeg.encode_jpeg(picture(rng, 240, 320), quality=95) for _ in range(2)]
+    one = MemoryShards([record_of(stored, 0)], [stored])
+    apart = {}
+    for interpolation in ("bilinear", "bicubic"):
+        clips = EvaluationClips(
+            sampling="joined",
+            num_frames=2,
+            size=112,
+            resize=128,
+            interpolation=interpolation,  # type: ignore[arg-type]
+        )
+        config = PipelineConfig(backend=backend, threads=2)  # type: ignore[arg-type]
+        batch = next(iter(evaluation_batches(one, clips, config=config, indices=[0], batch_size=1)))
+        ours = batch.clips[0][0].permute(1, 2, 3, 0).numpy() * 255.0
+        frames = (Image.fromarray(simplejpeg.decode_jpeg(jpeg)) for jpeg in stored)
+        # CSTP's img_test: the frame to 170 x 128, then the square at round((w - 112) / 2).
+        theirs = [frame.resize((170, 128), Image.Resampling.BICUBIC).crop((29, 8, 141, 120)) for frame in frames]
+        errors = np.abs(ours - np.stack([np.asarray(one) for one in theirs]))
+        apart[interpolation] = errors[:, 2:-2, 2:-2].mean(), errors.mean()
+    # The crop ends at whole pixels of the stored frame, and its filter at the crop.
+    assert apart["bicubic"][0] < 0.9 * apart["bilinear"][0], apart
+    assert apart["bicubic"][1] < 2, apart
 
 
 def test_crops_lie_where_they_are_said_to() -> None:

@@ -229,6 +229,20 @@ def test_edge_gains_undo_what_zeros_outside_take_from_a_resize(length: int, size
         assert gain[place] == pytest.approx(sum(weights.values()) / inside, rel=1e-5)
 
 
+@pytest.mark.parametrize(("length", "size"), [(201, 112), (112, 112), (60, 112), (300, 7), (1, 5), (3, 1)])
+def test_edge_gains_of_a_cubic_filter_are_its_own(length: int, size: int) -> None:
+    gain, a = edge_gain(length, size, "bicubic"), -0.5
+    scale, width = length / size, max(1.0, length / size)
+    for place in range(size):
+        weights = {}
+        for p in range(-3 * length - 4, 4 * length + 4):
+            x = abs(p + 0.5 - (place + 0.5) * scale) / width
+            near, far = (a + 2) * x**3 - (a + 3) * x**2 + 1, a * (x**3 - 5 * x**2 + 8 * x - 4)
+            weights[p] = near if x < 1 else far if x < 2 else 0.0
+        inside = sum(weight for p, weight in weights.items() if 0 <= p < length)
+        assert gain[place] == pytest.approx(sum(weights.values()) / inside, rel=1e-5)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("decode", ["cpu", "mixed"])
