@@ -127,6 +127,15 @@ class SplitFeatures:
         return SplitFeatures(self.values - self.values.mean(dim=0), self.labels)
 
 
+def for_cosines(
+    gallery: SplitFeatures, query: SplitFeatures, config: EvalConfig
+) -> tuple[SplitFeatures, SplitFeatures, Tensor | None]:
+    """Gallery and query as `eval.centre` has them compared, and the mean (D,) that is still to be taken from both."""
+    if config.centre == "each":
+        return gallery.centred(), query.centred(), None
+    return gallery, query, gallery.values.mean(dim=0) if config.centre else None
+
+
 def clip_features(backbone: Backbone, clips: Tensor, config: EvalConfig) -> Tensor:
     """Features (B, D) of clips (B, C, T, H, W)."""
     return as_vector(feature_map(backbone, clips, config), config)

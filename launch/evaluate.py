@@ -15,7 +15,7 @@ from data_process.errors import InputError
 from data_process.flow_pairs import FlowOfVideos
 from data_process.video_set import VideoSet
 from engine.checkpoint import backbone_weights, latest_checkpoint, read_checkpoint
-from engine.features import EvalConfig, SplitFeatures, extract_features
+from engine.features import EvalConfig, SplitFeatures, extract_features, for_cosines
 from engine.knn import knn_votes
 from engine.linear import probe_logits
 from engine.retrieval import topk_hits
@@ -212,8 +212,7 @@ def measures_of(
         measures: which of `MEASURES`.
     """
     # Of cosines alone: the linear probe has an offset of its own, which is the gallery's.
-    searched, judged = (one.centred() if config.centre == "each" else one for one in (gallery, query))
-    mean = searched.values.mean(dim=0) if config.centre is True else None
+    searched, judged, mean = for_cosines(gallery, query, config)
     results: dict[str, float] = {}
     if "retrieve" in measures:
         hits = topk_hits(judged.values, query.labels, searched.values, gallery.labels, config.ks, mean=mean)

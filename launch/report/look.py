@@ -16,12 +16,12 @@ from torch import Tensor
 from data_process.contact_sheet import even_numbers
 from data_process.errors import InputError
 from data_process.video_set import VideoSet
-from engine.features import extract_features
+from engine.features import SplitFeatures, extract_features, for_cosines
 from engine.knn import knn_votes
 from engine.linear import fit_linear
 from engine.retrieval import cosine_similarity
 from engine.world import World, join
-from launch.evaluate import Subject, evaluation_clips, open_subject
+from launch.evaluate import Subject, evaluation_clips, open_subject, open_videos
 from launch.report.runs import RunFolder
 from pipelines.evaluation import evaluation_batches
 
@@ -51,6 +51,11 @@ class Seen:
     values: Tensor
     clips: Tensor
     of_video: Tensor
+
+    @property
+    def features(self) -> SplitFeatures:
+        """Values and labels."""
+        return SplitFeatures(self.values, self.labels)
 
     @property
     def extent(self) -> str:
@@ -132,18 +137,18 @@ def look_at(run: RunFolder, overrides: Sequence[str], *, most_videos: int) -> Lo
         names = ", ".join(query.videos.classes[label] for label in absent[:5])
         raise InputError(f"{len(absent)} classes of the judged split are not in the gallery: {names}")
     untrained = replace(subject, backbone=subject.untrained().to(world.device).eval())
-    mean = gallery.values.mean(dim=0) if config.centre else None
+    searched, judged, mean = for_cosines(gallery.features, query.features, config)
     num_classes = max(len(query.videos.classes), int(gallery.labels.max()) + 1)
     votes = knn_votes(
-        query.values,
-        gallery.values,
+        judged.values,
+        searched.values,
         gallery.labels,
         num_classes=num_classes,
         neighbours=config.neighbours,
         temperature=config.temperature,
         mean=mean,
     )
-    similarity = cosine_similarity(query.values, gallery.values, mean=mean)
+    similarity = cosine_similarity(judged.values, searched.values, mean=mean)
     nearest = torch.argsort(similarity, dim=1, descending=True, stable=True)[:, :NEIGHBOURS]
     return Look(
         run=run,
@@ -163,7 +168,7 @@ def look_at(run: RunFolder, overrides: Sequence[str], *, most_videos: int) -> Lo
 def _seen(
     subject: Subject, split: str, *, config: EvalConfig, world: World, most_videos: int, name: str = "report"
 ) -> Seen:
-    videos = subject.loaded.config.data.open(split)
+    videos = open_videos(subject.loaded.config.data, config, split)
     chosen = _chosen(videos.labels, most_videos)
     labels = torch.from_numpy(videos.labels[chosen])
     if int(labels.min()) < 0:
