@@ -16,17 +16,14 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from benchmarks.motion_runs import RECIPES, Job, carry_out, make_set, train_and_judge
+from benchmarks.motion_runs import RECIPES, Job, carry_out, in_parallel, make_set, train_and_judge
 from benchmarks.options import add_outputs, positive
 from benchmarks.scoreboard import Scoreboard
-from data_process.build_stop import stops_at_safe_points
 from data_process.cores import available_cores
 from data_process.motion_set import MotionSetConfig
 from data_process.motion_world import LEVELS
-from data_process.progress import show_progress
 from launch.cli import main as intravid
 from launch.config import load_run
 
@@ -54,16 +51,10 @@ def _compare(given: argparse.Namespace, folder: Path) -> int:
         facts = MotionSetConfig(videos=given.videos, test_videos=given.test_videos, seed=seed, level=given.level)
         make_set(folder / f"set-{seed}", facts)
     jobs = [(row, seed) for seed in given.seeds for row in (SCRATCH, LONGER, *given.recipes)]
+    accuracies = in_parallel(lambda job: _accuracy(folder, job[0], job[1], given), jobs, threads=given.jobs)
     found: dict[str, list[float]] = {row: [] for row, _ in jobs}
-    with (
-        stops_at_safe_points(),
-        ThreadPoolExecutor(given.jobs) as pool,
-        show_progress("runs", len(jobs), unit="runs") as progress,
-    ):
-        ended = pool.map(lambda job: _accuracy(folder, job[0], job[1], given), jobs)
-        for (row, _), accuracy in zip(jobs, ended, strict=True):
-            found[row].append(accuracy)
-            progress.advance(1)
+    for (row, _), accuracy in zip(jobs, accuracies, strict=True):
+        found[row].append(accuracy)
     setting = (
         f"labels of {given.fraction:g} of {given.videos} training videos, {given.test_videos} test videos, level "
         f"{given.level}, generator seeds {', '.join(map(str, given.seeds))}; means over seeds and standard deviations"

@@ -14,17 +14,14 @@ import os
 import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from benchmarks.motion_runs import RECIPES, Job, make_set, train_and_judge
+from benchmarks.motion_runs import RECIPES, Job, in_parallel, make_set, train_and_judge
 from benchmarks.options import add_outputs, positive
 from benchmarks.scoreboard import Goal, Scoreboard
-from data_process.build_stop import stops_at_safe_points
 from data_process.cores import available_cores
 from data_process.motion_set import MotionSetConfig
 from data_process.motion_world import LEVELS
-from data_process.progress import show_progress
 from launch.config import LoadedRun, load_run
 from launch.demo import judge
 from launch.pretrain import pretrain
@@ -75,16 +72,10 @@ def _compare(given: argparse.Namespace, folder: Path) -> int:
             folder / f"set-{seed}",
             MotionSetConfig(videos=given.videos, test_videos=given.test_videos, seed=seed, level=given.level),
         )
-    with (
-        stops_at_safe_points(),
-        ThreadPoolExecutor(given.jobs) as pool,
-        show_progress("runs", len(jobs), unit="runs") as progress,
-    ):
-        found: dict[str, list[dict[str, dict[str, float]]]] = {row: [] for row in variants}
-        ended = pool.map(lambda job: train_and_judge(job, folder / f"set-{job.seed}"), jobs)
-        for job, judged in zip(jobs, ended, strict=True):
-            found[job.row].append(judged)
-            progress.advance(1)
+    judged = in_parallel(lambda job: train_and_judge(job, folder / f"set-{job.seed}"), jobs, threads=given.jobs)
+    found: dict[str, list[dict[str, dict[str, float]]]] = {row: [] for row in variants}
+    for job, one in zip(jobs, judged, strict=True):
+        found[job.row].append(one)
     rows = summary(found)
     setting = (
         f"{given.videos} training and {given.test_videos} test videos of eight motions, level {given.level}, "

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from data_process import killable
 from data_process.build import build
 from data_process.build_config import BuildConfig
+from data_process.build_stop import stops_at_safe_points
 from data_process.errors import RunError
 from data_process.motion_set import MotionSetConfig, write_motion_set
+from data_process.progress import show_progress
 from data_process.shards import ShardSet
 from data_process.source import SourceRequest
 
 RECIPES = Path(__file__).parents[1] / "configs" / "motion"
 _FEWER = {"iic": 400}
 """Training videos of recipes that renew a bank row once an epoch, and so count in epochs."""
+One = TypeVar("One")
+Result = TypeVar("Result")
 _LIMIT_S = 6 * 3600.0
 
 
@@ -44,6 +50,20 @@ class Job:
     def result(self) -> Path:
         """What it measured, once it has ended."""
         return self.folder / "judged.json"
+
+
+def in_parallel(work: Callable[[One], Result], jobs: Sequence[One], *, threads: int) -> list[Result]:
+    """The results in the order of the jobs, each made by a thread that waits for its run; with progress."""
+    with (
+        stops_at_safe_points(),
+        ThreadPoolExecutor(threads) as pool,
+        show_progress("runs", len(jobs), unit="runs") as progress,
+    ):
+        made: list[Result] = []
+        for result in pool.map(work, jobs):
+            made.append(result)
+            progress.advance(1)
+    return made
 
 
 def make_set(folder: Path, config: MotionSetConfig) -> None:
