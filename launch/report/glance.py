@@ -9,6 +9,7 @@ from xml.etree.ElementTree import Element
 
 from launch.report.charts import number, scale
 from launch.report.markup import Content, node
+from launch.report.results import control_command
 from launch.report.runs import RunFolder
 from launch.results import Results
 
@@ -54,15 +55,15 @@ def _headline(run: RunFolder) -> list[Content]:
             node("p", f"{value:.1f} %", class_="big"),
             node("p", told),
             scale(value, {**below, **chance}, f"{name} {value:.1f} %"),
-            *_verdict(value, below, found),
+            *_verdict(value, below, found, control_command(run, [measure])),
         ]
     return [node("p", "Not judged yet.", class_="faint")]
 
 
-def _verdict(value: float, below: dict[str, float], found: Results) -> list[Content]:
+def _verdict(value: float, below: dict[str, float], found: Results, command: str) -> list[Content]:
     """In words whether the number is more than its controls, each for itself."""
     if not below:
-        return [node("p", "No control was measured beside it: intravid knn RUN --controls.", class_="faint")]
+        return [node("p", "No control was measured beside it: ", node("code", command), class_="faint")]
     said: list[Content] = []
     for title, control in below.items():
         gain = value - control

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from xml.etree.ElementTree import Element
 
 from launch.report.confusion import of_test
@@ -72,20 +73,28 @@ def _of_run(run: RunFolder) -> list[Element]:
     if not groups:
         hint = f"intravid retrieve {run.path} && intravid knn {run.path} --controls && intravid linear {run.path}"
         made.append(node("p", "Nothing was measured yet: ", node("code", hint), class_="note"))
-    published = nearest_published(run.settings)
+    published = _published(run)
     if published is not None:
         if not groups:
             made.append(_published_alone(published))
-        made.append(_differences(run, published.recipe))
+        if published == nearest_published(run.settings):
+            made.append(_differences(run, published.recipe))
     elif run.method:
         made.append(node("p", f"No published number is known for {run.method}.", class_="note"))
     return made
 
 
+def _published(run: RunFolder) -> Published | None:
+    """Figures of the recipe that a run is nearest to; of one that was fine-tuned those of what it began with."""
+    own = nearest_published(run.settings)
+    first = None if own else nearest_published(run.pretrained)
+    return replace(first, retrieval=None) if first else own
+
+
 def _table(run: RunFolder, group: Mapping[str, Results]) -> Element:
     measures = list(group)
     one = next(iter(group.values()))
-    published = nearest_published(run.settings)
+    published = _published(run)
     figures = published.by_measure if published else {}
     columns = sorted({*measures, *figures}, key=_order)
 
@@ -155,11 +164,15 @@ def _published_alone(published: Published) -> Element:
     return narrowing_table(["", *columns], [row], caption=caption, label="published numbers")
 
 
-def _missing(run: RunFolder, measures: Sequence[str], columns: int) -> Element:
+def control_command(run: RunFolder, measures: Sequence[str]) -> str:
+    """The command that measures what is not above looks: one frame, and a random network where that can be."""
     wanted = {"knn": "knn", "linear": "linear", "top1": "test"}
     command = next((one for measure, one in wanted.items() if measure in measures), "retrieve")
-    command = f"intravid {command} {run.path} --controls"
-    cell = node("td", "not measured: ", node("code", command), colspan=columns)
+    return f"intravid {command} {run.path} --controls"
+
+
+def _missing(run: RunFolder, measures: Sequence[str], columns: int) -> Element:
+    cell = node("td", "not measured: ", node("code", control_command(run, measures)), colspan=columns)
     return node("tr", node("th", "one frame, repeated", scope="row"), cell, class_="empty")
 
 

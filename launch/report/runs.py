@@ -47,6 +47,15 @@ class RunFolder:
         return _class_name(_at(self.settings, "method.init_args.backbone"))
 
     @property
+    def pretrained(self) -> Mapping[str, Any]:
+        """Settings of the run whose weights this one began with; empty where they are no run's, or that is gone."""
+        weights = _at(self.settings, "finetune.weights") or ""
+        for folder in (Path(weights), Path(weights).parent.parent):  # a run, or a checkpoint of one
+            if weights and (folder / "config.yaml").is_file():
+                return _settings(folder / "config.yaml")[0]
+        return {}
+
+    @property
     def roots(self) -> list[str]:
         """Where its videos lie; empty where unknown."""
         root = _at(self.settings, "data.root")
@@ -93,15 +102,21 @@ def _read(path: Path, name: str, place: int) -> RunFolder:
         raise InputError(
             f"{path} is no run folder: it has neither log.jsonl nor config.yaml; give a run_dir of `intravid pretrain`"
         )
-    text = config.read_text(encoding="utf-8") if config.is_file() else ""
+    settings, text = _settings(config) if config.is_file() else ({}, "")
+    records = read_log(log) if log.is_file() else []
+    return RunFolder(path, name, place, settings, text, records, read_results(path))
+
+
+def _settings(config: Path) -> tuple[Mapping[str, Any], str]:
+    """The configuration of a run as plain values, and as it stands in its file."""
+    text = config.read_text(encoding="utf-8")
     try:
         settings = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
         raise InputError(f"{config} is not YAML: {error}") from None
     if not isinstance(settings, Mapping):
         raise InputError(f"{config} holds no settings but {type(settings).__name__}; give the run_dir of a run")
-    records = read_log(log) if log.is_file() else []
-    return RunFolder(path, name, place, settings, text, records, read_results(path))
+    return settings, text
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

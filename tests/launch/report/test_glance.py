@@ -40,7 +40,10 @@ def test_a_gain_within_two_standard_errors_is_not_called_one(random, videos, tol
 
 
 def test_a_card_without_controls_or_measures_says_so():
-    assert "No control was measured" in "".join(card({"x": {"knn": 61.5}}).itertext())
+    for measure, command in (("knn", "knn"), ("retrieve@1", "retrieve"), ("top1", "test")):
+        (told,) = [one for one in card({"x": {measure: 61.5}}).iter("p") if "No control was measured" in one.text]
+        assert told[0].text.startswith(f"intravid {command} ")
+        assert told[0].text.endswith(" --controls")
     assert "Not judged yet" in "".join(card({}).itertext())
 
 

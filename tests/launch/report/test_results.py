@@ -68,3 +68,25 @@ def test_published_numbers_stand_there_before_anything_is_measured():
     settings = load_run(ROOT / "configs" / "pretrain" / "vtdl_i3d_hmdb51.yaml").plain
     rows = cells(results([run_with({}, settings=settings)]), table=0)
     assert rows == [["", "fine-tuned, HMDB51"], ["published: vtdl_i3d_hmdb51", "52.9"]]
+
+
+@pytest.mark.parametrize("weights", ["pretrained", "pretrained/checkpoints/best", "pretrained/checkpoints/step-5.pt"])
+def test_a_fine_tuned_run_stands_beside_what_was_published_for_what_it_began_with(tmp_path, weights):
+    recipe = ROOT / "configs" / "pretrain" / "dualvar_simclr_r21d_ucf101.yaml"
+    (tmp_path / "pretrained" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "pretrained" / "config.yaml").write_text(recipe.read_text())
+    settings = load_run(ROOT / "configs" / "eval" / "finetune_dualvar_r21d_ucf101.yaml").plain
+    tables = {"test": results_of(480, {"x": {"top1": 60.0}})}
+    made = results([run_with(tables, settings={**settings, "finetune": {"weights": str(tmp_path / weights)}})])
+    head, *rows = cells(made, table=0)
+    of = {row[0]: dict(zip(head[1:], row[1:], strict=False)) for row in rows}
+    assert of["published: dualvar_simclr_r21d_ucf101"]["fine-tuned, UCF101"] == "79.0"
+    assert not [one for one in head if one.startswith("retrieve")], "retrieval was published for the pretrained network"
+
+
+@pytest.mark.parametrize("weights", ["none", "", "gone", "gone/weights.safetensors"])
+def test_a_run_that_began_with_no_runs_weights_has_no_published_numbers(tmp_path, weights):
+    settings = load_run(ROOT / "configs" / "eval" / "finetune_dualvar_r21d_ucf101.yaml").plain
+    given = str(tmp_path / weights) if weights.startswith("gone") else weights
+    made = results([run_with({}, settings={**settings, "finetune": {"weights": given}})])
+    assert "No published number is known for Supervised" in "".join("".join(one.itertext()) for one in made)
