@@ -180,6 +180,6 @@ def test_usr2_requeues_a_command_of_no_own_word_and_spares_its_children():
     )
     assert job.stdout.readline() == "alive\n"
     job.send_signal(signal.SIGUSR2)
-    said, _ = job.communicate(timeout=60)
-    assert said == "requeued\n"
+    job.wait(timeout=60)  # with its input open: at the end of that it would leave by itself
+    assert job.communicate()[0] == "requeued\n"
     assert job.returncode == 255
