@@ -98,3 +98,20 @@ def test_a_rank_whose_reading_threads_died_is_named_with_stacks_and_the_run_resu
     (tmp_path / "fatal").unlink()
     complete(words, under=TORCHRUN)
     assert_same_run(whole, tmp_path, steps=STEPS)
+
+
+@pytest.mark.slow
+def test_ranks_whose_torchrun_was_killed_end_and_the_run_resumes_as_if_unbroken(whole, shards, tmp_path):
+    words = pretrain_words(tmp_path, shards, SETTINGS)
+    process = start(words, under=TORCHRUN)
+    rank_0(process, tmp_path)
+    process.kill()
+    since = time.monotonic()
+    status, said = finish(process)  # to the end of all that write to its standard error
+    assert time.monotonic() - since < ENDED_S
+    assert status == -signal.SIGKILL
+    assert re.search(
+        rf"the torchrun agent on \S+ \(process {process.pid}\) is gone.* after step \d+, stage: \w+", said
+    ), said
+    assert "going on from step" in complete(words, under=TORCHRUN)
+    assert_same_run(whole, tmp_path, steps=STEPS)
