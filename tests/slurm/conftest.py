@@ -46,6 +46,10 @@ class Cluster:
         """Do something to a node."""
         self.run(SANDBOX, command, node, "--dir", self.folder)
 
+    def controller(self, command):
+        """Kill the controller, or start it from what it has saved."""
+        self.run(SANDBOX, command, "--dir", self.folder)
+
     def start_on(self, node, words, environ):
         """A command on a node, outside of SLURM, with more in its environment: its process."""
         more = [f"{name}={value}" for name, value in environ.items()]
