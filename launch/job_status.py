@@ -98,7 +98,7 @@ def _status(job: Path, key: str, record: JobRecord, known: Mapping[str, tuple[st
         state, reason = "COMPLETED", ""
     if (job / GAVE_UP).is_file():
         reason = (job / GAVE_UP).read_text(encoding="utf-8").strip()
-    elif state in ("FAILED", "LOST") and reason in ("", "NonZeroExitCode"):
+    elif state in ("FAILED", "LOST") and reason in ("", "NonZeroExitCode", "JobLaunchFailure"):
         reason = unwritten(job) or reason
     return JobStatus(key, record, state, reason, max(len(read_starts(job)), int(job.is_dir())), telling_log(job))
 

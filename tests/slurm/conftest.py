@@ -126,7 +126,8 @@ def cluster():
     folder = Path(tempfile.mkdtemp(prefix="intravid-slurm-"))  # unix sockets want a short path
     install = [] if os.environ.get("INTRAVID_SLURM_INSTALL") == "1" else ["--no-install"]
     size = ["--nodes", "3", "--node-timeout", "15"] if LONG else ["--nodes", "2"]
-    command = [str(SANDBOX), "up", *size, "--kill-wait", "3", "--dir", str(folder), *install]
+    # GPUs that SLURM gives out, but no device is behind them.
+    command = [str(SANDBOX), "up", *size, "--gpus", "1", "--kill-wait", "3", "--dir", str(folder), *install]
     up = subprocess.run(command, capture_output=True, text=True, timeout=400)
     if up.returncode != 0:
         shutil.rmtree(folder, ignore_errors=True)
