@@ -11,6 +11,7 @@ import pytest
 from engine.log import read_log
 from tests.launch.runs import LIMIT_S, TORCHRUN, assert_same_run, complete, finish, heartbeat, pretrain_words
 from tests.launch.two_hosts import two_hosts
+from tests.slurm.conftest import LONG
 
 pytestmark = pytest.mark.slow
 
@@ -19,6 +20,9 @@ TIMEOUT_S = 10
 ENDED_S = TIMEOUT_S + 20
 """For all to end: the time-out, the grace of an agent, and what a busy machine takes. Left alone, agents take 300 s."""
 SETTINGS = {"train.steps": STEPS, "train.save_every": 2, "train.hang_timeout_s": TIMEOUT_S}
+
+
+long = pytest.mark.skipif(not LONG, reason="near to another that runs; INTRAVID_SLURM_LONG=1 runs it")
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +111,7 @@ class Launch:
         return [said for _, said in both]
 
 
-@pytest.mark.parametrize("number", [0, 1], ids=["with the store", "without the store"])
+@pytest.mark.parametrize("number", [pytest.param(0, marks=long), 1], ids=["with the store", "without the store"])
 def test_a_killed_agent_is_named_all_end_and_the_run_resumes_as_if_unbroken(hosts, shards, whole, tmp_path, number):
     launch = Launch(hosts, tmp_path / "run", shards)
     launch.reach(12)
@@ -120,6 +124,19 @@ def test_a_killed_agent_is_named_all_end_and_the_run_resumes_as_if_unbroken(host
         assert re.search(rf"the torchrun agent on {name} \(process \d+\) is gone.* after step \d+, stage: \w+", said), (
             said
         )
+    launch.start(name="second")
+    assert "going on from step" in launch.completed()[0]
+    assert_same_run(whole, launch.run, steps=STEPS)
+
+
+@long
+def test_a_killed_rank_ends_both_hosts_and_the_run_resumes_as_if_unbroken(hosts, shards, whole, tmp_path):
+    launch = Launch(hosts, tmp_path / "run", shards)
+    launch.reach(12)
+    launch.kill_rank(1)
+    both = launch.ended(time.monotonic())
+    assert [status for status, _ in both] == [1, 1], both
+    assert re.search(r"rank 1 on right \(process \d+\) no longer answers.* last seen after step \d+", both[0][1]), both
     launch.start(name="second")
     assert "going on from step" in launch.completed()[0]
     assert_same_run(whole, launch.run, steps=STEPS)
@@ -164,15 +181,17 @@ def test_torchrun_restarts_a_killed_rank_on_both_hosts(hosts, shards, whole, tmp
     assert_same_run(whole, launch.run, steps=STEPS)
 
 
-def test_a_host_whose_agent_was_killed_joins_the_other_again(hosts, shards, whole, tmp_path, monkeypatch):
+@pytest.mark.parametrize("sent", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=long)], ids=["killed", "told"])
+def test_a_host_whose_agent_has_ended_joins_the_other_again(hosts, shards, whole, tmp_path, monkeypatch, sent):
     monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     launch = Launch(hosts, tmp_path / "run", shards, restarts=3)
     launch.reach(12)
-    launch.kill_agent(1, signal.SIGKILL)
-    assert finish(launch.agents[1])[0] == -signal.SIGKILL
+    launch.kill_agent(1, sent)
+    assert finish(launch.agents[1])[0] == (-sent if sent is signal.SIGKILL else 1)
     launch.agents[1] = launch.start_on(1)
     said = launch.completed()[0]
-    assert re.search(r"the torchrun agent on right \(process \d+\) is gone", said), said
+    told = r"the torchrun agent on right \(process \d+\) is gone" if sent is signal.SIGKILL else ": terminated\n"
+    assert re.search(told, said), said
     assert_same_run(whole, launch.run, steps=STEPS)
 
 
