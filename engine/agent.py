@@ -17,10 +17,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.processes import GONE, started_at, state_of
+from engine.processes import GONE, has_children, started_at, state_of
 
 _GRACE_S = 5.0
 """For an agent to see that its ranks have ended, and to say so; a sound one takes less than a second."""
+_PAUSE_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Agent:
         return os.getppid() != self.pid
 
     def end_after_ranks(self, grace_s: float = _GRACE_S) -> None:
-        """See to it, in a process that outlives this one, that the agent has ended after so many seconds."""
+        """See to it, in a process that outlives this one, that the agent ends so many seconds after its last rank."""
         if self.restarts or self.started is None:
             return
         words = [sys.executable, "-m", "engine.agent", str(self.pid), str(self.started), str(grace_s)]
@@ -71,9 +72,11 @@ def agent_of(environ: Mapping[str, str]) -> Agent | None:
 
 
 def _end(pid: int, started: int, grace_s: float) -> None:
-    deadline = time.monotonic() + grace_s
+    alone_since = time.monotonic()
     while state_of(pid, started) not in GONE:
-        if time.monotonic() > deadline:
+        if has_children(pid):  # it may be ending them
+            alone_since = time.monotonic()
+        elif time.monotonic() - alone_since > grace_s:
             print(
                 f"intravid: the torchrun agent (process {pid}) does not see that its ranks have ended, and is killed: "
                 "it waits for another machine",
@@ -83,7 +86,7 @@ def _end(pid: int, started: int, grace_s: float) -> None:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
             return
-        time.sleep(0.1)
+        time.sleep(_PAUSE_S)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,12 @@ def state_of(pid: int, started: int) -> str:
     return fields[0] if fields and int(fields[19]) == started else "X"
 
 
+def has_children(pid: int) -> bool:
+    """Whether a process has started others that still run."""
+    found = (_stat(int(path.name)) for path in Path("/proc").glob("[0-9]*"))
+    return any(fields[1] == str(pid) and fields[0] not in GONE for fields in found if fields)
+
+
 def _stat(pid: int) -> list[str]:
     """Fields of /proc/PID/stat from the state on; proc(5) counts it as the third."""
     try:

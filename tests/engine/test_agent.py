@@ -53,6 +53,19 @@ def test_an_agent_that_ends_by_itself_is_not_touched(capfd):
     assert capfd.readouterr().err == ""
 
 
+def test_an_agent_whose_other_ranks_still_run_is_waited_for(tmp_path):
+    go = tmp_path / "go"
+    rank = 'while [ ! -e "$0" ]; do sleep 0.05; done'
+    agent = subprocess.Popen(["sh", "-c", f"{rank} & wait", str(go)])
+    watch = [sys.executable, "-m", "engine.agent", str(agent.pid), str(started_at(agent.pid)), "0.0"]
+    watching = subprocess.Popen(watch, cwd=ROOT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        watching.wait(timeout=2.0)  # with nothing to wait for it would long have killed
+    go.touch()
+    assert watching.wait(timeout=LIMIT_S) == 0
+    agent.wait(timeout=LIMIT_S)
+
+
 def test_an_agent_that_starts_its_ranks_again_is_left_alone(monkeypatch):
     started = []
     monkeypatch.setattr(subprocess, "Popen", lambda words, **_: started.append(words))
