@@ -47,7 +47,7 @@ class Cluster:
         self.run(SANDBOX, command, node, "--dir", self.folder)
 
     def controller(self, command):
-        """Kill the controller, or start it from what it has saved."""
+        """Stop the controller, or start it from what it has saved."""
         self.run(SANDBOX, command, "--dir", self.folder)
 
     def start_on(self, node, words, environ):

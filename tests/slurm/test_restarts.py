@@ -54,7 +54,7 @@ def test_starts_without_progress_end_the_job_with_the_reason(cluster, shards, tm
 
 def lose_a_rank_without_controller(cluster, job, meanwhile=lambda: None):
     job.reach(25)
-    cluster.controller("kill-ctl")
+    cluster.controller("stop-ctl")
     try:
         job.reach(45)  # the job needs none
         kill_rank(cluster, job.run, 1)
