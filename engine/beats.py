@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from engine.processes import GONE, started_at, state_of
 from engine.world import World
 
 _LOG = logging.getLogger(__name__)
@@ -198,12 +199,6 @@ def _seen(beats: Beats) -> bool:
     return True
 
 
-def started_at(pid: int) -> int | None:
-    """When a process was started, in the kernel's ticks; None where it is gone or the system does not tell."""
-    fields = _stat(pid)
-    return int(fields[19]) if fields else None
-
-
 @cache
 def machine() -> str:
     """What all processes have in common that see each other by number; containers may share a host's name."""
@@ -220,27 +215,17 @@ def process_state(beat: Beat) -> str | None:
     """
     if beat.started is None or beat.machine != machine():
         return None
-    fields = _stat(beat.pid)
-    return fields[0] if fields and int(fields[19]) == beat.started else "X"
+    return state_of(beat.pid, beat.started)
 
 
 def is_gone(beat: Beat) -> bool:
     """Whether the process of a beat is known to exist no longer."""
-    return process_state(beat) in ("X", "Z")
+    return process_state(beat) in GONE
 
 
 def runs(beat: Beat) -> bool:
     """Whether the process of a beat may still run: it is not known to be gone or stopped."""
-    return process_state(beat) not in ("X", "Z", "T", "t")
-
-
-def _stat(pid: int) -> list[str]:
-    """Fields of /proc/PID/stat from the state on; proc(5) counts it as the third."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    return text.rpartition(")")[2].split()
+    return process_state(beat) not in {*GONE, "T", "t"}
 
 
 def _content(path: Path) -> dict[str, object] | None:

@@ -68,6 +68,19 @@ def judge(beats: Mapping[int, Beat | None], silent: Collection[int]) -> Verdict:
     return _verdict(behind, [f"{one.name} is held up for {one.since_s:.0f} s {_where(one)}" for one in behind])
 
 
+def orphaned(beat: Beat, agent: int) -> Verdict:
+    """Name a torchrun agent that is gone; no rank is to blame.
+
+    Args:
+        beat: of a rank that it had started.
+        agent: number of its process there.
+    """
+    text = (
+        f"the torchrun agent on {beat.host} (process {agent}) is gone, without which nobody looks after the ranks there"
+    )
+    return Verdict((), (), f"{text}; rank {beat.rank} is {_where(beat)}")
+
+
 def _verdict(beats: list[Beat], texts: list[str]) -> Verdict:
     return Verdict(tuple(beat.rank for beat in beats), (), "; ".join(texts))
 

@@ -2,8 +2,9 @@
 
 Every rank has a thread that leaves beats in the run folder (`engine.beats`), looks whether the next rank still does,
 and whether its own stage takes too long. Whoever notices first judges from the beats of all ranks and leaves its
-verdict beside them; the others find it there. Where even that thread cannot run, because something holds Python's
-global lock, a timer of the C runtime (faulthandler) ends the process, and the ranks that see it silent name it.
+verdict beside them; the others find it there. A rank whose torchrun agent is gone does the same (`engine.agent`). Where
+even that thread cannot run, because something holds Python's global lock, a timer of the C runtime (faulthandler) ends
+the process, and the ranks that see it silent name it.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from pathlib import Path
 from typing import Literal, NoReturn
 
 from data_process.errors import RunError
+from engine.agent import agent_of
 from engine.beats import Beat, Stage, is_gone, open_beats, process_state, runs
-from engine.verdict import Verdict, judge
+from engine.verdict import Verdict, judge, orphaned
 from engine.world import LostPeerError, World
 
 _LOG = logging.getLogger(__name__)
@@ -77,6 +79,7 @@ class Watchdog:
                 "switch the watch off by train.hang_timeout_s 0"
             ) from error
         self._run_dir, self._rank, self._first = run_dir, world.rank, step
+        self._agent = agent_of(os.environ)
         self._mine, self._seen = Beat(world.rank, step, Stage.DATA), (-1, time.monotonic())
         self.at(Stage.DATA, step)
         self._thread.start()
@@ -119,6 +122,8 @@ class Watchdog:
             return
         if told := self._beats.verdict():
             self._end(Verdict.of(told))
+        elif self._agent and self._agent.is_gone:
+            self._end(self._published(orphaned(mine, self._agent.pid)))
         elif (mine.overdue and not self._waits_for_others(mine)) or self._next_is_silent():
             self._end(self._published(judge(*self._survey())))
 
@@ -217,6 +222,8 @@ class Watchdog:
             if beat and process_state(beat) is not None and not is_gone(beat):
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(beat.pid, signal.SIGKILL)
+        if self._agent:
+            self._agent.end_after_ranks()
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import yaml
 
 from data_process.data_config import DataConfig
 from data_process.errors import InputError
+from launch.controller import AWAY, is_away
 from launch.job_records import LOGS, JobRecord
 from launch.retry import CANCELLED, GAVE_UP, read_starts
 from launch.watch import END_STATES, UNKNOWN, recorded_state, unwritten
@@ -29,7 +30,8 @@ class JobStatus:
     Attributes:
         key: its number, ``ARRAY_TASK`` in an array.
         record: as it was submitted.
-        state: in SLURM's words; LOST where nobody knows it any more and it left no result.
+        state: in SLURM's words; LOST where nobody knows it any more and it left no result, UNREACHED where nobody can
+            be asked.
         reason: SLURM's, or why it gave up; may be empty.
         starts: how often it was started.
         log: the file that tells most, if there is one.
@@ -49,19 +51,30 @@ class JobStatus:
 
 
 def ask_squeue(job_ids: list[str]) -> dict[str, tuple[str, str]]:
-    """Number (``ARRAY_TASK`` in an array) to state and reason, of what squeue still knows."""
+    """Number (``ARRAY_TASK`` in an array) to state and reason, of what squeue still knows.
+
+    While the controller is away all jobs are UNREACHED, under the number of the array too.
+    """
     if not job_ids:
         return {}
     told: dict[str, tuple[str, str]] = {}
     for job_id in job_ids:  # one that is forgotten would make the answer about all of them an error
         asked = ["squeue", "-h", "-r", "-t", "all", "-j", job_id, "-o", "%i|%T|%r"]
         try:
-            said = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False).stdout
-        except (OSError, subprocess.TimeoutExpired):
+            answer = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False)
+        except OSError:
             return told
-        rows = (line.split("|", 2) for line in said.splitlines() if line.count("|") >= 2)
+        except subprocess.TimeoutExpired:
+            return _nobody_told(job_ids)
+        if is_away(answer.stderr):
+            return _nobody_told(job_ids)
+        rows = (line.split("|", 2) for line in answer.stdout.splitlines() if line.count("|") >= 2)
         told |= {number: (state, "" if reason == "None" else reason) for number, state, reason in rows}
     return told
+
+
+def _nobody_told(job_ids: list[str]) -> dict[str, tuple[str, str]]:
+    return dict.fromkeys(job_ids, (AWAY, "the controller of the cluster does not answer; jobs go on without it"))
 
 
 def statuses(folder: Path, record: JobRecord, known: Mapping[str, tuple[str, str]]) -> list[JobStatus]:
@@ -76,14 +89,16 @@ def statuses(folder: Path, record: JobRecord, known: Mapping[str, tuple[str, str
 
 
 def _status(job: Path, key: str, record: JobRecord, known: Mapping[str, tuple[str, str]]) -> JobStatus:
-    state, reason = known.get(key, (UNKNOWN, ""))
+    state, reason = known.get(key) or known.get(record.job_id, (UNKNOWN, ""))
     if record.host:
         state = _state_here(job, record)
     elif state == UNKNOWN:
         state = _left_behind(job)
+    elif state == AWAY and _left_behind(job) == "COMPLETED":  # a failure may have led to another start
+        state, reason = "COMPLETED", ""
     if (job / GAVE_UP).is_file():
         reason = (job / GAVE_UP).read_text(encoding="utf-8").strip()
-    elif state in ("FAILED", "LOST") and reason in ("", "NonZeroExitCode"):
+    elif state in ("FAILED", "LOST") and reason in ("", "NonZeroExitCode", "JobLaunchFailure"):
         reason = unwritten(job) or reason
     return JobStatus(key, record, state, reason, max(len(read_starts(job)), int(job.is_dir())), telling_log(job))
 

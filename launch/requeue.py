@@ -30,7 +30,7 @@ def leave_stopped(
 
     USR2 and the deadline put the job back into the queue. TERM never does: it may be the user's scancel, and where
     it is preemption SLURM requeues by itself, but only a job that still runs when its grace ends. Outside of both a
-    stop is simply the end: 0, or 130 after Ctrl-C.
+    stop is simply the end: 0, or 130 after Ctrl-C, and 143 after TERM under torchrun on several machines.
 
     Args:
         reason: what the ranks agreed on.
@@ -44,7 +44,11 @@ def leave_stopped(
     if reason is Stop.INTERRUPT:
         return 128 + signal.SIGINT
     if reason is Stop.TERMINATE:
-        return wait_to_be_killed() if "SLURM_JOB_ID" in environ else 0
+        if "SLURM_JOB_ID" in environ:
+            return wait_to_be_killed()
+        # To an agent of torchrun, 0 means that the run is complete: that of a machine that was not told to end would
+        # wait five minutes for the one that was, which has left.
+        return 128 + signal.SIGTERM if int(environ.get("GROUP_WORLD_SIZE", "1")) > 1 else 0
     if submitit is None and "SLURM_JOB_ID" not in environ:
         return 0
     if rank != 0:

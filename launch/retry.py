@@ -3,7 +3,8 @@
 SLURM starts a job again after preemption and after the loss of a machine, the ranks put it back into the queue before
 its time limit, and this module does so where a rank has failed. What no start has brought forward, none will: after a
 number of starts without progress the job ends, with the reason. Only the standard library is needed here, and no tool
-of SLURM beyond squeue and scontrol; where a node has none, a failed job stays failed.
+of SLURM beyond squeue and scontrol; where a node has none, a failed job stays failed. A controller that is away is
+waited for.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from launch.controller import is_away
+
 STARTS, GAVE_UP, CANCELLED, FINAL = "starts.jsonl", "gave-up", "cancelled", "final-status"
 """Files of a job's folder: its starts, why it gave up, that its user cancelled it, and a status not to be mended."""
 
@@ -27,6 +30,12 @@ FINAL_STATUSES = (2, 3, 130, 143)
 _NEVER = frozenset({0, 2, 3, 130})
 """The same of srun, which tells the largest status of all ranks. There 143 may come from a rank that srun itself has
 ended after another had failed; one that was told to stop leaves its own word in `FINAL`."""
+
+_PATIENCE_S, _PAUSE_S = 900.0, 5.0
+"""How long a controller is waited for, and between two questions; a restart takes seconds, a change-over minutes."""
+
+_STEPS_S = 150.0
+"""How long a controller may take to hear that the ranks have ended: the machines repeat it once a minute."""
 
 
 def progress(folder: Path) -> int:
@@ -106,14 +115,49 @@ def end(logs: Path, status: int, *, limit: int, failed: bool, environ: Mapping[s
         return reason
     try:
         asked = ["squeue", "-h", "-j", environ["SLURM_JOB_ID"], "-o", "%T"]
-        state = subprocess.run(asked, check=True, timeout=60, capture_output=True, text=True).stdout.strip()
+        state = _answer(asked)
         if state != "RUNNING":
             return ""  # SLURM ends or requeues it already: cancelled, preempted, put back by a rank
-        subprocess.run(["scontrol", "requeue", key], check=True, timeout=60, capture_output=True, text=True)
+        _wait_for_steps(environ["SLURM_JOB_ID"])
+        _answer(["scontrol", "requeue", key])
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", None) or error
         return f"the ranks ended with status {status}, and the job could not be requeued ({said}); submit it again"
     return f"the ranks ended with status {status}; the job is back in the queue and goes on from what is saved"
+
+
+def _wait_for_steps(job_id: str) -> None:
+    """Return once the controller knows that the ranks have ended.
+
+    It may have been away when they did. A job put back before would be ended once more, and its machines drained,
+    because a step that has ended does not answer.
+    """
+    deadline = time.monotonic() + _STEPS_S
+    while time.monotonic() < deadline:
+        steps = _answer(["squeue", "-h", "-s", "-j", job_id, "-o", "%i"]).split()
+        if all(step.endswith((".batch", ".extern")) for step in steps):
+            return
+        time.sleep(_PAUSE_S)
+
+
+def _answer(words: list[str]) -> str:
+    """What a tool of SLURM prints, once there is a controller to answer it.
+
+    Raises:
+        OSError: where there is no such tool.
+        SubprocessError: where it refuses, or nobody has answered it for too long.
+    """
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return subprocess.run(words, check=True, timeout=60, capture_output=True, text=True).stdout.strip()
+        except subprocess.TimeoutExpired:
+            if time.monotonic() > deadline:
+                raise
+        except subprocess.CalledProcessError as error:
+            if not is_away(error.stderr) or time.monotonic() > deadline:
+                raise
+        time.sleep(_PAUSE_S)
 
 
 def _exhausted(job: Path, now: int, limit: int) -> str:

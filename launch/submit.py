@@ -251,7 +251,22 @@ def _guards(cluster: ClusterConfig, logs: Path, around: Surroundings) -> tuple[l
     asked += f"--limit {cluster.fruitless_starts}"
     failed = " --failed" if around.failed else ""
     after = f'{asked.format("end")} --status "$status"{failed}'
-    return [f"{asked.format('begin')} || exit 1"], ["status=$?", after, 'exit "$status"']
+    looked = _look_line(around.code) if cluster.nodes > 1 else []
+    return [f"{asked.format('begin')} || exit 1", *looked], ["status=$?", after, 'exit "$status"']
+
+
+def _look_line(code: Path) -> list[str]:
+    """Let every machine look for the code of the job, before srun fails to write a log there and the others wait.
+
+    Status 2 is that of wrong input. Any other comes from a signal, or from srun, and the job answers that itself.
+    """
+    told = (
+        '"intravid: error: node $SLURMD_NODENAME: the run folder is not there: $0 does not exist on this machine; '
+        'take a run folder on storage that all machines share"'
+    )
+    look = shlex.quote(f'[ -e "$0" ] || {{ echo {told} >&2; exit 2; }}')
+    step = 'srun --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 sh -c'
+    return [f"{step} {look} {shlex.quote(str(code / START))}", "[ $? -ne 2 ] || exit 2"]
 
 
 def _import_path(code: Path | None) -> str:

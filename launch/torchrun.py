@@ -73,4 +73,4 @@ def run_torchrun(arguments: Sequence[str], ranks: int) -> int:
         time.sleep(_REQUEUE_S)  # a return would record a result for a job that goes on
     for number, handler in before.items():
         signal.signal(number, signal.SIG_DFL if handler is None else handler)
-    return status
+    return status if status >= 0 else 128 - status  # of an agent that a signal has ended, as a shell tells it

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data_process.errors import RunError
+from launch.controller import AWAY, is_away
 
 UNKNOWN = "UNKNOWN"
 """State of a job that squeue does not know, or that nobody can be asked about."""
@@ -19,12 +20,19 @@ END_STATES = frozenset(
 
 
 def job_state(job_id: str) -> str:
-    """State that squeue tells, of jobs that ended lately too; UNKNOWN where it knows no such job or does not answer."""
+    """State that squeue tells, of jobs that ended lately too.
+
+    UNKNOWN where it knows no such job or is not there; UNREACHED where nobody answers it.
+    """
     command = ["squeue", "-h", "-t", "all", "-j", job_id, "-o", "%T"]
     try:
         asked = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+    except OSError:
         return UNKNOWN
+    except subprocess.TimeoutExpired:
+        return AWAY
+    if is_away(asked.stderr):
+        return AWAY
     lines = asked.stdout.split()
     return lines[0] if asked.returncode == 0 and lines else UNKNOWN
 
@@ -47,7 +55,8 @@ def wait_for_end(job: Any, *, limit_s: float, every_s: float = 1.0, state: Calla
     """State in which a job ended.
 
     squeue forgets a finished job after a while (MinJobAge, minutes); then the job's own result file tells, and where
-    there is none the answer is UNKNOWN: cancelled, out of memory, or lost with its machine.
+    there is none the answer is UNKNOWN: cancelled, out of memory, or lost with its machine. A controller that is away
+    for a while is waited for.
 
     Args:
         job: submitit's.

@@ -169,6 +169,25 @@ def test_cancel_ends_what_waits_or_runs_the_last_first(slurm, tmp_path, capsys):
     assert "no job of" in capsys.readouterr().out
 
 
+def test_while_the_controller_is_away_no_job_is_taken_for_lost(slurm, tmp_path, capsys):
+    from launch.cancel import cancel_jobs
+
+    slurm()
+    (tmp_path / "bin" / "squeue").write_text("#!/bin/sh\necho Unable to contact slurm controller >&2\nexit 1\n")
+    (tmp_path / "bin" / "scancel").write_text("#!/bin/sh\necho Unable to contact slurm controller >&2\nexit 1\n")
+    add_record(tmp_path, JobRecord("7", ["build"], tasks=2))
+    add_record(tmp_path, JobRecord("8", ["pretrain"]))
+    result(tmp_path, "7_1", 0, "success")
+    assert cli.main(["jobs", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.split()[1:4] for line in shown] == [
+        ["7_0", "build", "UNREACHED,"], ["7_1", "build", "COMPLETED,"], ["8", "pretrain", "UNREACHED,"],
+    ]  # fmt: skip
+    assert shown[0].endswith("the controller of the cluster does not answer; jobs go on without it")
+    with pytest.raises(RunError, match="scancel 8 failed"):
+        cancel_jobs(tmp_path)
+
+
 def test_a_job_of_this_machine_is_cancelled_here_and_only_here(tmp_path, capsys):
     sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
     try:

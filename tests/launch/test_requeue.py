@@ -52,6 +52,13 @@ def test_outside_slurm_a_stop_is_the_end(reason, status, rank):
     assert requeue.leave_stopped(reason, rank=rank, previous=previous, environ={}) == status
 
 
+def test_torchrun_on_several_machines_is_told_that_a_run_told_to_end_is_not_complete():
+    for machines, status in (("1", 0), ("2", 143)):
+        environ = {"GROUP_WORLD_SIZE": machines}
+        assert requeue.leave_stopped(Stop.TERMINATE, rank=0, previous={}, environ=environ) == status
+        assert requeue.leave_stopped(Stop.REQUEUE, rank=0, previous={}, environ=environ) == 0
+
+
 @pytest.mark.parametrize(
     ("environ", "job"),
     [(JOB, "5"), (JOB | {"SLURM_ARRAY_JOB_ID": "4", "SLURM_ARRAY_TASK_ID": "2"}, "4_2")],
@@ -180,6 +187,6 @@ def test_usr2_requeues_a_command_of_no_own_word_and_spares_its_children():
     )
     assert job.stdout.readline() == "alive\n"
     job.send_signal(signal.SIGUSR2)
-    said, _ = job.communicate(timeout=60)
-    assert said == "requeued\n"
+    job.wait(timeout=60)  # with its input open: at the end of that it would leave by itself
+    assert job.communicate()[0] == "requeued\n"
     assert job.returncode == 255

@@ -22,13 +22,14 @@ def run(tmp_path):
 
 @pytest.fixture
 def slurm(tmp_path, monkeypatch):
-    """Stand-ins for squeue, which says a state, and scontrol, which notes its words."""
+    """Stand-ins for squeue, which says a state and (-s) steps, and scontrol, which notes its words."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
 
-    def make(state, scontrol="exit 0"):
-        scripts = {"squeue": f"echo {state}", "scontrol": f'echo "$@" >> {folder}/words; {scontrol}'}
+    def make(state, scontrol="exit 0", steps="echo 7.batch; echo 7.extern"):
+        squeue = f'case " $* " in *" -s "*) {steps} ;; *) echo {state} ;; esac'
+        scripts = {"squeue": squeue, "scontrol": f'echo "$@" >> {folder}/words; {scontrol}'}
         for name, script in scripts.items():
             path = folder / name
             path.write_text(f"#!/bin/sh\n{script}\n")
@@ -154,6 +155,47 @@ def test_where_scontrol_refuses_the_user_is_told(run, slurm):
     said = end(run, 137)
     assert "could not be requeued" in said
     assert "requeue is disabled" in said
+
+
+def away(tool, times):
+    """Make a stand-in fail as with no controller, so many times."""
+    path = tool.with_name(f"{tool.name}-asked")
+    script = tool.read_text().removeprefix("#!/bin/sh\n")
+    failing = f"[ $(wc -l < {path}) -gt {times} ] || {{ echo 'Unable to contact slurm controller' >&2; exit 1; }}"
+    tool.write_text(f"#!/bin/sh\necho >> {path}\n{failing}\n{script}")
+
+
+@pytest.mark.parametrize("name", ["squeue", "scontrol"])
+def test_a_controller_that_is_away_is_waited_for(run, slurm, monkeypatch, name):
+    monkeypatch.setattr(retry, "_PAUSE_S", 0.0)
+    words = slurm("RUNNING")
+    away(words.with_name(name), times=3)
+    begin(run)
+    assert "back in the queue" in end(run, 137)
+    assert words.read_text() == "requeue 7\n"
+
+
+def test_a_job_goes_back_once_the_controller_knows_that_its_ranks_have_ended(run, slurm, monkeypatch):
+    monkeypatch.setattr(retry, "_PAUSE_S", 0.0)
+    asked = run / "bin" / "steps-asked"
+    words = slurm("RUNNING", steps=f"echo >> {asked}; [ $(wc -l < {asked}) -gt 3 ] || echo 7.0; echo 7.batch")
+    begin(run)
+    assert "back in the queue" in end(run, 137)
+    assert words.read_text() == "requeue 7\n"
+    assert asked.read_text().count("\n") == 4
+    monkeypatch.setattr(retry, "_STEPS_S", 0.05)
+    slurm("RUNNING", steps="echo 7.0")
+    assert "back in the queue" in end(run, 137)  # but not for ever
+
+
+def test_a_controller_that_stays_away_is_not_waited_for_for_ever(run, slurm, monkeypatch):
+    monkeypatch.setattr(retry, "_PATIENCE_S", 0.0)
+    monkeypatch.setattr(retry, "_PAUSE_S", 0.0)
+    words = slurm("RUNNING")
+    away(words.with_name("squeue"), times=1_000_000)
+    begin(run)
+    assert "could not be requeued (Unable to contact slurm controller" in end(run, 137)
+    assert not words.exists()
 
 
 def test_the_batch_script_needs_the_standard_library_alone(run):

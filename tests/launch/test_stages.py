@@ -1,5 +1,6 @@
 import pickle
 import re
+import subprocess
 
 import pytest
 
@@ -154,6 +155,30 @@ def test_the_script_runs_the_copy_between_two_guards(sbatch, tmp_path, shards):
     assert rest[0] == "status=$?"
     assert re.search(r'launch.retry end \S+ --limit 5 --status "\$status" --failed$', rest[1])
     assert rest[2] == 'exit "$status"'
+
+
+def test_every_machine_of_several_looks_for_the_run_folder_before_the_ranks_start(sbatch, tmp_path, shards):
+    run = tmp_path / "run"
+    assert cli.main(["submit", *pretrain_words(run, shards)]) == 0
+    assert (sbatch / "21.sbatch").read_text().count("srun ") == 1
+    assert cli.main(["submit", *pretrain_words(run, shards), "--nodes", "2"]) == 0
+    lines = (sbatch / "22.sbatch").read_text().splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("srun "))
+    (sbatch / "srun").write_text('#!/bin/sh\nwhile [ "$1" != sh ]; do shift; done\nexec "$@"\n')  # as on one machine
+    (sbatch / "srun").chmod(0o755)
+    script = "\n".join([*lines[first : first + 2], "echo ranks"])
+
+    def look():
+        environ = {"PATH": f"{sbatch}:/usr/bin:/bin", "SLURM_JOB_NUM_NODES": "2", "SLURMD_NODENAME": "gpu07"}
+        return subprocess.run(["bash", "-c", script], env=environ, capture_output=True, text=True)
+
+    assert look().stdout == "ranks\n"
+    run.rename(tmp_path / "elsewhere")
+    seen = look()
+    assert (seen.returncode, seen.stdout) == (2, "")
+    assert re.match(
+        rf"intravid: error: node gpu07: the run folder is not there: {run}/slurm/code-\S+ does", seen.stderr
+    )
 
 
 def test_options_of_the_command_itself_reach_the_job(sbatch, tmp_path, shards):

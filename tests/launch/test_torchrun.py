@@ -67,3 +67,13 @@ def test_usr2_ends_neither_the_agent_nor_the_process_that_waits_for_it(tmp_path)
     said, _ = parent.communicate(timeout=LIMIT_S)
     assert told == ["True", "True"]
     assert said == "status 0\n"
+
+
+def test_an_agent_that_was_killed_is_told_as_a_shell_tells_it(tmp_path):
+    agent = tmp_path / "agent.py"
+    agent.write_text("import os\nos.kill(os.getpid(), 9)\n")
+    said = subprocess.run(
+        [sys.executable, "-c", PARENT, str(agent)], cwd=ROOT, env=environment(), capture_output=True, text=True,
+        timeout=LIMIT_S,
+    )  # fmt: skip
+    assert said.stdout == "status 137\n"

@@ -6,6 +6,8 @@ import pytest
 from data_process.errors import RunError
 from launch import watch
 
+AWAY = "Unable to contact slurm controller (connect failure)"
+
 
 @pytest.fixture
 def job(tmp_path):
@@ -39,6 +41,17 @@ def test_a_job_that_nobody_knows_and_left_no_result_is_unknown(job):
 def test_waiting_ends_at_its_limit(job):
     with pytest.raises(RunError, match="job 7 is still RUNNING"):
         watch.wait_for_end(job, limit_s=0.05, every_s=0.01, state=lambda: "RUNNING")
+
+
+def test_a_controller_that_is_away_is_waited_for(job, tmp_path, monkeypatch):
+    assert wait(job, ["RUNNING", *["UNREACHED"] * 9, "RUNNING", "COMPLETED"]) == "COMPLETED"
+    squeue = tmp_path / "squeue"
+    squeue.write_text(f"#!/bin/sh\necho 'slurm_load_jobs error: {AWAY}' >&2\nexit 1\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert watch.job_state("7") == "UNREACHED"
+    squeue.write_text("#!/bin/sh\necho 'slurm_load_jobs error: Invalid job id specified' >&2\nexit 1\n")
+    assert watch.job_state("7") == "UNKNOWN"
 
 
 def test_a_machine_without_squeue_knows_no_job(monkeypatch, tmp_path):

@@ -46,6 +46,10 @@ class Cluster:
         """Do something to a node."""
         self.run(SANDBOX, command, node, "--dir", self.folder)
 
+    def controller(self, command):
+        """Stop the controller, or start it from what it has saved."""
+        self.run(SANDBOX, command, "--dir", self.folder)
+
     def start_on(self, node, words, environ):
         """A command on a node, outside of SLURM, with more in its environment: its process."""
         more = [f"{name}={value}" for name, value in environ.items()]
@@ -122,7 +126,8 @@ def cluster():
     folder = Path(tempfile.mkdtemp(prefix="intravid-slurm-"))  # unix sockets want a short path
     install = [] if os.environ.get("INTRAVID_SLURM_INSTALL") == "1" else ["--no-install"]
     size = ["--nodes", "3", "--node-timeout", "15"] if LONG else ["--nodes", "2"]
-    command = [str(SANDBOX), "up", *size, "--kill-wait", "3", "--dir", str(folder), *install]
+    # GPUs that SLURM gives out, but no device is behind them.
+    command = [str(SANDBOX), "up", *size, "--gpus", "1", "--kill-wait", "3", "--dir", str(folder), *install]
     up = subprocess.run(command, capture_output=True, text=True, timeout=400)
     if up.returncode != 0:
         shutil.rmtree(folder, ignore_errors=True)

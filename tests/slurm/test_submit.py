@@ -104,6 +104,12 @@ def test_a_job_that_slurm_refuses_is_told_in_one_paragraph(cluster, shards, tmp_
     assert said.stderr.count("\n") == 1
     assert "SLURM refused the job:" in said.stderr
     assert "Asked for: 4 machines" in said.stderr
+    words = ("submit", *run_words(tmp_path, shards), "--nodes", 2, "--gpus-per-node", 2, "--dist.device=auto")
+    said = cluster.intravid(*words, check=False)
+    assert said.returncode == 2
+    assert said.stderr.count("\n") == 1
+    assert "Asked for: 2 machines, 1440 minutes, 2 GPUs on each" in said.stderr
+    assert cluster.run("squeue", "-h", "-t", "all", "--name", f"intravid-{tmp_path.name}").stdout == ""
 
 
 def test_a_dry_run_prints_the_script_and_writes_nothing(cluster, shards, tmp_path):
