@@ -142,6 +142,7 @@ def test_a_killed_rank_ends_both_hosts_and_the_run_resumes_as_if_unbroken(hosts,
     assert_same_run(whole, launch.run, steps=STEPS)
 
 
+@long
 def test_an_agent_told_to_end_saves_the_run_and_ends_the_other_host_too(hosts, shards, whole, tmp_path):
     launch = Launch(hosts, tmp_path / "run", shards)
     launch.reach(12)
@@ -170,6 +171,7 @@ def test_a_cut_cable_ends_agents_and_ranks_of_both_hosts_and_the_run_resumes(hos
     assert_same_run(whole, launch.run, steps=STEPS)
 
 
+@long
 def test_torchrun_restarts_a_killed_rank_on_both_hosts(hosts, shards, whole, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     launch = Launch(hosts, tmp_path / "run", shards, restarts=3)
@@ -195,6 +197,7 @@ def test_a_host_whose_agent_has_ended_joins_the_other_again(hosts, shards, whole
     assert_same_run(whole, launch.run, steps=STEPS)
 
 
+@long
 def test_with_restarts_the_run_goes_on_by_itself_once_the_cable_is_back(hosts, shards, whole, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     launch = Launch(hosts, tmp_path / "run", shards, restarts=3)
