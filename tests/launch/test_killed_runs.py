@@ -1,6 +1,6 @@
 """Kills at random moments, in training, in the loader and in every kind of writing, leave no trace.
 
-INTRAVID_KILLS sets how many a method has to survive in the slow test (2); `python -m tests.launch.killed_runs
+INTRAVID_KILLS sets how many a method has to survive in the slow test (3); `python -m tests.launch.killed_runs
 configs/smoke/*.yaml --kills 20` is the same without pytest.
 """
 
@@ -28,5 +28,5 @@ def test_a_run_survives_kills_at_two_random_moments():
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", SMOKE, ids=lambda recipe: recipe.stem)
 def test_every_method_survives_kills_at_random_moments(recipe):
-    kills = int(os.environ.get("INTRAVID_KILLS", "2"))
+    kills = int(os.environ.get("INTRAVID_KILLS", "3"))
     survived(recipe, kills, 280)
